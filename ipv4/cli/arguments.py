@@ -1,0 +1,74 @@
+"""What users type, as argparse types: each says what is wrong and what is expected."""
+
+import argparse
+import socket
+from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address
+
+import ipv4
+
+__all__ = ["address", "endpoint", "integer", "interface", "netmask", "seconds"]
+
+
+def integer(low: int, high: int) -> Callable[[str], int]:
+    """A type for whole numbers of ``low..high``, in decimal or with 0x."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text, 0)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not in {low}..{high}")
+        return value
+
+    return number
+
+
+def seconds(text: str) -> float:
+    """A time in seconds, above 0 and at most an hour."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 3600 seconds")
+    return value
+
+
+def address(text: str) -> IPv4Address:
+    """An address as a dotted quad."""
+    try:
+        return IPv4Address(text)
+    except AddressValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an IPv4 address such as 192.0.2.1"
+        ) from None
+
+
+def netmask(text: str) -> IPv4Address:
+    """A network mask: ones, then zeros."""
+    mask = address(text)
+    zeros = int(mask) ^ 0xFFFFFFFF
+    if zeros & (zeros + 1):
+        raise argparse.ArgumentTypeError(f"{text} is not a mask such as 255.255.255.0")
+    return mask
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """An address and a port, ``A:P``."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} is not ADDRESS:PORT, such as 127.0.0.1:1024")
+    return str(address(host)), integer(0, 65535)(port)
+
+
+def interface(text: str) -> ipv4.Interface:
+    """An interface of this machine, by its name."""
+    try:
+        return ipv4.Interface(socket.if_nametoindex(text), text)
+    except OSError:
+        names = ", ".join(name for _, name in socket.if_nameindex())
+        raise argparse.ArgumentTypeError(
+            f"there is no interface {text!r}; this machine has {names}"
+        ) from None

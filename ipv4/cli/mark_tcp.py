@@ -1,0 +1,93 @@
+"""``ipv4 mark-tcp``: a TCP server whose segments carry a type of service and TTL."""
+
+import argparse
+import socket
+import threading
+from contextlib import suppress
+
+from ipv4 import Conn
+
+from . import arguments, privilege
+
+SUMMARY = "a TCP server that marks its segments with a type of service and TTL"
+
+DESCRIPTION = """\
+Serve a greeting over TCP on connections whose segments are marked with a type of service and a
+TTL. Ctrl-C ends the server.
+"""
+
+EPILOG = """\
+example, with a client in another terminal:
+  ipv4 mark-tcp --listen 127.0.0.1:1024 --tos 0x28 --ttl 128
+  nc 127.0.0.1 1024
+"""
+
+GREETING = b"HELLO-R-U-THERE-ACK"
+PATIENCE = 5.0
+"""Seconds for a client to take the greeting and close."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--listen",
+        metavar="A:P",
+        type=arguments.endpoint,
+        default="127.0.0.1:1024",
+        help="address and port (default: 127.0.0.1:1024)",
+    )
+    add(
+        "--tos",
+        metavar="N",
+        type=arguments.integer(0, 255),
+        default=0x28,
+        help="type of service (default: 0x28, AF11); TCP keeps the low two bits, ECN, for itself",
+    )
+    add(
+        "--ttl",
+        metavar="N",
+        type=arguments.integer(1, 255),
+        default=128,
+        help="time to live (default: 128)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # The kernel answers a SYN before the connection can be accepted: with the listener's marks.
+        mark(listener, args.tos, args.ttl)
+        with privilege.needed("mark-tcp", "CAP_NET_BIND_SERVICE", "take a port above 1023"):
+            listener.bind(args.listen)
+        listener.listen()
+        host, port = listener.getsockname()
+        print(f"listening on {host}:{port}")
+        with suppress(KeyboardInterrupt):
+            while True:
+                sock, peer = listener.accept()
+                serve = threading.Thread(
+                    target=greet, args=(sock, peer, args.tos, args.ttl), daemon=True
+                )
+                serve.start()
+    return 0
+
+
+def mark(sock: socket.socket, tos: int, ttl: int) -> Conn:
+    conn = Conn(sock)
+    conn.tos = tos
+    conn.ttl = ttl
+    return conn
+
+
+def greet(sock: socket.socket, peer: tuple[str, int], tos: int, ttl: int) -> None:
+    """Send one client the greeting."""
+    with sock, suppress(OSError):  # a client that goes away is its own affair
+        conn = mark(sock, tos, ttl)
+        print(f"{peer[0]}:{peer[1]}: tos={conn.tos:#x} ttl={conn.ttl}")
+        sock.settimeout(PATIENCE)
+        sock.sendall(GREETING)
+        # Let the client close first: the last word of a socket that is already gone would be the
+        # kernel's own, without marks.
+        sock.shutdown(socket.SHUT_WR)
+        while sock.recv(4096):
+            pass

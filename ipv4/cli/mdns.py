@@ -1,0 +1,139 @@
+"""``ipv4 mdns``: answers one-shot multicast DNS queries (RFC 6762 sections 5.1 and 6.7)."""
+
+import argparse
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ipv4 import ControlFlags, PacketConn
+
+from . import arguments
+
+if TYPE_CHECKING:
+    from dns.message import Message
+    from dns.name import Name
+
+SUMMARY = "answer one-shot multicast DNS queries"
+
+DESCRIPTION = """\
+Answer one-shot multicast DNS queries: those of plain resolvers, sent from a port of their own to
+224.0.0.251, port 5353. The answer goes back to the asker alone, with its query id and question
+and a time to live of 10 s, as RFC 6762 section 6.7 asks. What is sent to this host's own address
+is not answered, and full mDNS queriers, which ask from port 5353, are left to a full responder.
+
+Builds its answers with dnspython: pip install 'ipv4[mdns]'. Ctrl-C leaves the group and ends.
+"""
+
+EPILOG = """\
+example, with a client on the same link:
+  ipv4 mdns eth0 printer.local=192.0.2.7
+  dig -p 5353 @224.0.0.251 printer.local
+"""
+
+GROUP = "224.0.0.251"
+PORT = 5353
+LONGEST_TTL = 10
+"""Seconds that a plain resolver may keep an answer, as nothing will tell it of a change."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("interface", metavar="IFACE", type=arguments.interface, help="interface to answer on")
+    add(
+        "records",
+        metavar="NAME=ADDRESS",
+        nargs="+",
+        help="a name and its address; .local is added to a name without a dot",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        import dns.message  # noqa: F401
+    except ImportError:
+        sys.exit(
+            "ipv4 mdns: the DNS answers are built with dnspython, which is not installed:"
+            " pip install 'ipv4[mdns]'."
+        )
+    zone = read_zone(args.records)
+    with PacketConn.udp(("0.0.0.0", PORT), reuse_address=True, ttl=255) as conn:
+        conn.join_group(GROUP, args.interface)
+        conn.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
+        print(f"answering for {', '.join(map(str, zone))} on {args.interface.name}")
+        try:
+            with suppress(KeyboardInterrupt):
+                serve(conn, args.interface.index, zone)
+        finally:
+            conn.leave_group(GROUP, args.interface)
+        print(f"left {GROUP} on {args.interface.name}")
+    return 0
+
+
+def read_zone(records: list[str]) -> "dict[Name, list[str]]":
+    """The addresses of each name."""
+    import dns.exception
+    import dns.name
+
+    zone: dict[dns.name.Name, list[str]] = {}
+    for record in records:
+        text, _, address = record.rpartition("=")
+        try:
+            name = dns.name.from_text(text if "." in text else f"{text}.local")
+            if not text:
+                raise argparse.ArgumentTypeError("the name is missing")
+            zone.setdefault(name, []).append(str(arguments.address(address)))
+        except (dns.exception.DNSException, UnicodeError, argparse.ArgumentTypeError) as error:
+            sys.exit(f"ipv4 mdns: {record!r} is not NAME=ADDRESS: {error}")
+    return zone
+
+
+def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]") -> None:
+    """Answer queries until interrupted."""
+    buffer = bytearray(9000)
+    while True:
+        n, cm, peer = conn.read_from(buffer)
+        if cm is None or str(cm.dst) != GROUP or cm.ifindex != ifindex or peer[1] == PORT:
+            continue
+        response = answer(bytes(buffer[:n]), zone)
+        if response is None:
+            continue
+        try:
+            # reply() answers from where the query came in: our address on that interface.
+            conn.write_to(response.to_wire(), peer, cm.reply())
+        except OSError as error:
+            print(f"{peer[0]}:{peer[1]} not answered: {error.strerror}")
+            continue
+        for rrset in response.answer:
+            print(f"{peer[0]}:{peer[1]} asked for {rrset.name}")
+
+
+def answer(wire: bytes, zone: "dict[Name, list[str]]") -> "Message | None":
+    """The response to a query, or None when there is nothing to say: mDNS has no "no such name"."""
+    import dns.exception
+    import dns.flags
+    import dns.message
+    import dns.opcode
+    import dns.rdataclass
+    import dns.rdatatype
+    import dns.rrset
+
+    try:
+        query = dns.message.from_wire(wire)
+    except dns.exception.DNSException:
+        return None
+    if query.flags & dns.flags.QR or query.opcode() != dns.opcode.QUERY:
+        return None
+    response = dns.message.make_response(query)
+    response.flags = dns.flags.QR | dns.flags.AA  # nothing here recurses (section 18)
+    for question in query.question:
+        # The top bit of the class asks for a unicast answer (section 5.4), which this one is.
+        asked_class = question.rdclass & 0x7FFF
+        if (
+            question.name in zone
+            and question.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY)
+            and asked_class in (dns.rdataclass.IN, dns.rdataclass.ANY)
+        ):
+            response.answer.append(
+                dns.rrset.from_text_list(question.name, LONGEST_TTL, "IN", "A", zone[question.name])
+            )
+    return response if response.answer else None

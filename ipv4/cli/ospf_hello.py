@@ -1,0 +1,192 @@
+"""``ipv4 ospf-hello``: an OSPF neighbour that does nothing but greet (RFC 2328 section 9.5)."""
+
+import argparse
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+
+from ipv4 import ControlFlags, ControlMessage, Header, Interface, RawConn
+
+from . import arguments, ifreq, ospf, privilege
+
+SUMMARY = "greet the OSPF routers of a link, and list them"
+
+DESCRIPTION = """\
+Speak OSPF Hellos (RFC 2328) on an interface, and print the routers that answer, each with its
+state: Init when we hear it, 2-Way when it hears us too, Down when it was silent for the dead
+interval. A router of another area, mask or interval is no neighbour; the command says which of
+them differs.
+
+Takes the capability CAP_NET_RAW. Ctrl-C leaves the group and ends the command.
+"""
+
+EPILOG = """\
+example, beside a router whose hello interval is 1 s:
+  sudo "$(command -v ipv4)" ospf-hello eth0 --hello-interval 1 --dead-interval 4
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("interface", metavar="IFACE", type=arguments.interface, help="interface to speak on")
+    add("--router-id", metavar="A", type=arguments.address, help="default: the interface's address")
+    add("--area", metavar="A", type=arguments.address, default="0.0.0.0", help="default: 0.0.0.0")
+    add("--mask", metavar="M", type=arguments.netmask, help="default: the interface's mask")
+    add(
+        "--hello-interval",
+        metavar="S",
+        type=arguments.integer(1, 0xFFFF),
+        default=10,
+        help="seconds between our Hellos (default: 10)",
+    )
+    add(
+        "--dead-interval",
+        metavar="S",
+        type=arguments.integer(1, 0xFFFFFFFF),
+        help="seconds of silence after which a neighbour is gone (default: 4 hello intervals)",
+    )
+    add(
+        "--priority",
+        metavar="N",
+        type=arguments.integer(0, 255),
+        default=0,
+        help="for the election of a designated router; 0, the default, does not stand for it",
+    )
+    add(
+        "--count",
+        metavar="N",
+        type=arguments.integer(1, 1 << 31),
+        help="end when the interval after the N-th Hello is over (default: go on)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    interface = args.interface
+    hello = ospf.Hello(
+        router_id=args.router_id or ifreq.interface_address(interface.name),
+        area_id=args.area,
+        mask=args.mask or ifreq.interface_netmask(interface.name),
+        hello_interval=args.hello_interval,
+        dead_interval=args.dead_interval or 4 * args.hello_interval,
+        priority=args.priority,
+    )
+    with privilege.needed("ospf-hello", "CAP_NET_RAW"):
+        conn = RawConn.ip(ospf.PROTOCOL)
+    with conn:
+        # One socket hears the packets of all interfaces: ask by which each came, and for whom.
+        conn.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
+        conn.join_group(ospf.ALL_SPF_ROUTERS, interface)
+        print(
+            f"router {hello.router_id} in area {hello.area_id} on {interface.name},"
+            f" mask {hello.mask}, hello {hello.hello_interval} s, dead {hello.dead_interval} s"
+        )
+        try:
+            with suppress(KeyboardInterrupt):
+                Speaker(conn, interface, hello).speak(args.count)
+        finally:
+            conn.leave_group(ospf.ALL_SPF_ROUTERS, interface)
+        print(f"left {ospf.ALL_SPF_ROUTERS} on {interface.name}")
+    return 0
+
+
+@dataclass
+class Neighbor:
+    """A router that we hear, as our side sees it (RFC 2328 section 10)."""
+
+    router_id: IPv4Address
+    state: str
+    expires: float
+
+
+class Speaker:
+    """Sends our Hellos on time, and keeps the neighbours that are heard in between."""
+
+    def __init__(self, conn: RawConn, interface: Interface, hello: ospf.Hello) -> None:
+        self.conn = conn
+        self.interface = interface
+        self.hello = hello
+        self.neighbors: dict[IPv4Address, Neighbor] = {}  # by address, as on any broadcast link
+        self.refused: dict[IPv4Address, str] = {}
+
+    def speak(self, count: int | None) -> None:
+        """Send `count` Hellos, or go on for ever, and listen until the next would be due."""
+        buffer = bytearray(65535)
+        due = time.monotonic()
+        sent = 0
+        while True:
+            now = time.monotonic()
+            self.drop_silent(now)
+            if now >= due:
+                if sent == count:
+                    return
+                self.send()
+                sent += 1
+                due = now + self.hello.hello_interval
+            wake = min([due, *(neighbor.expires for neighbor in self.neighbors.values())])
+            self.conn.set_read_deadline(wake)
+            try:
+                header, payload, cm = self.conn.read_from(buffer)
+            except TimeoutError:
+                continue
+            self.receive(header, payload, cm)
+
+    def send(self) -> None:
+        """Send one Hello, which lists everybody that we hear."""
+        heard = tuple(neighbor.router_id for neighbor in self.neighbors.values())
+        packet = replace(self.hello, neighbors=heard).encode()
+        way_out = ControlMessage(ifindex=self.interface.index)
+        try:
+            self.conn.write_to(ospf.ip_header(packet), packet, way_out)
+        except OSError as error:  # the link may be down for a while; the next Hello tries again
+            print(f"Hello not sent: {error.strerror}")
+
+    def receive(self, header: Header, payload: memoryview, cm: ControlMessage) -> None:
+        """Take in one OSPF packet."""
+        if cm.ifindex != self.interface.index or payload[1:2] != bytes([ospf.HELLO]):
+            return  # another link's, or part of an adjacency, which is not formed here
+        try:
+            hello = ospf.Hello.decode(payload)
+            if hello.router_id == self.hello.router_id:
+                if header.src == ifreq.interface_address(self.interface.name):
+                    return  # our own, looped back
+                raise ValueError("it has our router id")
+            self.check_agreement(hello)
+        except ValueError as error:
+            if self.refused.get(header.src) != str(error):
+                print(f"{header.src} is no neighbour: {error}")
+                self.refused[header.src] = str(error)
+            return
+        self.refused.pop(header.src, None)
+        state = "2-Way" if self.hello.router_id in hello.neighbors else "Init"
+        known = self.neighbors.get(header.src)
+        if known is None or (known.state, known.router_id) != (state, hello.router_id):
+            before = known.state if known else "Down"
+            print(
+                f"neighbour {hello.router_id} at {header.src}: {before} -> {state}"
+                f" (priority {hello.priority}, designated router {hello.designated_router})"
+            )
+        expires = time.monotonic() + self.hello.dead_interval
+        self.neighbors[header.src] = Neighbor(hello.router_id, state, expires)
+
+    def check_agreement(self, theirs: ospf.Hello) -> None:
+        """Refuse a Hello whose sender is set up differently (RFC 2328 sections 8.2, 10.5)."""
+        ours = self.hello
+        for name in ("area_id", "mask", "hello_interval", "dead_interval"):
+            if getattr(theirs, name) != getattr(ours, name):
+                raise ValueError(
+                    f"its {name.replace('_', ' ')} is {getattr(theirs, name)},"
+                    f" ours is {getattr(ours, name)}"
+                )
+        if (theirs.options ^ ours.options) & ospf.EXTERNAL_ROUTING:
+            raise ValueError("it takes the area for a stub, we do not")
+
+    def drop_silent(self, now: float) -> None:
+        """Forget the neighbours whose dead interval is over."""
+        for address, neighbor in list(self.neighbors.items()):
+            if neighbor.expires <= now:
+                del self.neighbors[address]
+                print(
+                    f"neighbour {neighbor.router_id} at {address}: {neighbor.state} -> Down"
+                    f" (silent for {self.hello.dead_interval} s)"
+                )

@@ -1,0 +1,47 @@
+"""A progress bar on a terminal, plain lines everywhere else."""
+
+import sys
+import time
+
+__all__ = ["Progress"]
+
+WIDTH = 32
+
+
+class Progress:
+    """Shows how far a count has come.
+
+    Parameters
+    ----------
+    total : int
+        Where the count ends.
+    unit : str
+        What is counted, in the plural.
+    """
+
+    def __init__(self, total: int, unit: str) -> None:
+        self.total = total
+        self.unit = unit
+        self.live = sys.stdout.isatty()
+        self.started = time.monotonic()
+        self.next_time = self.started
+        self.next_count = total // 4
+
+    def update(self, count: int) -> None:
+        """Tell the count so far; cheap enough to be called for every batch."""
+        if self.live:
+            now = time.monotonic()
+            if now >= self.next_time or count >= self.total:
+                self.next_time = now + 0.05
+                filled = WIDTH * count // self.total
+                rate = count / max(now - self.started, 1e-6)
+                bar = "#" * filled + "." * (WIDTH - filled)
+                print(f"\r  [{bar}] {count:,} {self.unit}, {rate:,.0f}/s ", end="", flush=True)
+        elif count >= self.next_count:
+            print(f"  {count:,} of {self.total:,} {self.unit}")
+            self.next_count += max(self.total // 4, 1)
+
+    def close(self) -> None:
+        """End the bar's line."""
+        if self.live:
+            print()
