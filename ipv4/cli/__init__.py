@@ -8,8 +8,10 @@ them stand the protocols that they speak (`ospf`, `icmp`) and what several of th
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 __all__ = ["main"]
 
@@ -30,6 +32,9 @@ examples:
 `ipv4 COMMAND --help` explains a command and gives an example.
 """
 
+# Texts keep their lines, and the column of explanations leaves room for the longest command.
+HelpFormatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=26)
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of ``ipv4``, with every subcommand's part."""
@@ -39,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ipv4",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
@@ -49,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=command.SUMMARY,
             description=command.DESCRIPTION,
             epilog=command.EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
@@ -96,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # What a long-running command has seen is wanted now, also in a file or a pipe.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # Who stops a service by SIGTERM gets the same clean end as by Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return args.run(args)  # type: ignore[no-any-return]
     except KeyboardInterrupt:

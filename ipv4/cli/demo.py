@@ -90,11 +90,10 @@ def greet() -> None:
 def flood() -> None:
     """Send datagrams in batches, and count what arrives."""
     with PacketConn.udp(("127.0.0.1", 0)) as sender, PacketConn.udp(("127.0.0.1", 0)) as receiver:
-        receiver.set_control_message(ControlFlags.TTL, True)
         outgoing = MessageBatch(BATCH, SIZE)
         for message in outgoing:
             message.addr = receiver.local_addr
-        incoming = MessageBatch(BATCH, SIZE, ControlFlags.TTL)
+        incoming = MessageBatch(BATCH, SIZE)
 
         print(f"\n{DATAGRAMS:,} UDP datagrams through MessageBatch, {BATCH} in a system call:")
         progress = Progress(DATAGRAMS, "datagrams")

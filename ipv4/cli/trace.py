@@ -133,20 +133,20 @@ def probe_hop(
 def print_hop(
     hop: int, answers: list[tuple[Answer, float]], probes: int, names: "Names | None"
 ) -> None:
-    """One line for each router that answered in its own way, and `*` for each probe lost."""
-    groups: dict[tuple[str, str, str], list[float]] = {}
+    """One line for each way in which the probes were answered; `*` stands for a probe lost."""
+    ways: dict[tuple[str, str, str], list[str]] = {}
     for answer, elapsed in answers:
-        groups.setdefault((answer.address, answer.mark, answer.control), []).append(elapsed)
-    lines = []
-    for (address, mark, control), times in groups.items():
-        name = names.get(address) if names else ""
+        way = answer.address, answer.mark, answer.control
+        ways.setdefault(way, []).append(f"{1000 * elapsed:.3f} ms")
+    if not ways:
+        ways["", "", ""] = []
+    ways[next(reversed(ways))] += "*" * (probes - len(answers))
+    number = f"{hop:>3}"
+    for (address, mark, control), times in ways.items():
+        name = names.get(address) if names and address else ""
         who = f"{address} ({name})" if name else address
-        round_trips = (f"{1000 * elapsed:.3f} ms" for elapsed in times)
-        lines.append("  ".join(filter(None, (who, mark, *round_trips, control))))
-    if len(answers) < probes:
-        lines.append("  ".join("*" * (probes - len(answers))))
-    for number, line in enumerate(lines):
-        print(f"{'' if number else hop:>3}  {line}")
+        print("  ".join(filter(None, (number, who, *times, mark, control))))
+        number = "   "
 
 
 class EchoProber:

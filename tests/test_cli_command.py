@@ -1,0 +1,146 @@
+"""The `ipv4` command line itself: help, version, and what it says to wrong input."""
+
+import importlib.metadata
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+
+import pytest
+
+COMMANDS = ["demo", "ospf-hello", "mark-tcp", "mdns", "trace", "doctor"]
+SCRIPT = os.path.join(sysconfig.get_path("scripts"), "ipv4")
+
+
+def ipv4_command(*args, **options):
+    return subprocess.run(
+        [SCRIPT, *args], capture_output=True, text=True, timeout=30, check=False, **options
+    )
+
+
+def test_version():
+    done = ipv4_command("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"ipv4 {importlib.metadata.version('ipv4')}\n"
+
+
+@pytest.mark.parametrize("args", [[], ["--help"]], ids=["bare", "--help"])
+def test_help_lists_every_command(args):
+    done = ipv4_command(*args)
+    assert (done.returncode, done.stderr) == (0, "")
+    for command in COMMANDS:
+        assert f"\n    {command} " in done.stdout
+    assert "example" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_gives_an_example(command):
+    done = ipv4_command(command, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    example = done.stdout.partition("example")[2]
+    assert command in example
+
+
+def test_module_is_the_command():
+    # -P: the current directory may be the source tree, whose bare package cannot be imported.
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ipv4", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout == ipv4_command("--version").stdout
+
+
+def test_importing_the_library_does_not_import_its_command():
+    code = "import ipv4, sys; print([m for m in sys.modules if m.startswith('ipv4.cli')])"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["ospf-hello"], "required: IFACE"),
+        (["ospf-hello", "nosuch0"], "there is no interface 'nosuch0'; this machine has lo"),
+        (["ospf-hello", "lo", "--router-id", "1"], "'1' is not an IPv4 address"),
+        (["ospf-hello", "lo", "--mask", "255.0.255.0"], "255.0.255.0 is not a mask"),
+        (["ospf-hello", "lo", "--hello-interval", "0"], "0 is not in 1..65535"),
+        (["ospf-hello", "lo", "--hello-interval", "soon"], "'soon' is not a whole number"),
+        (["ospf-hello", "lo", "--priority", "256"], "256 is not in 0..255"),
+        (["mark-tcp", "--listen", "localhost"], "'localhost' is not ADDRESS:PORT"),
+        (["mark-tcp", "--listen", "localhost:1024"], "'localhost' is not an IPv4 address"),
+        (["mark-tcp", "--listen", "127.0.0.1:65536"], "65536 is not in 0..65535"),
+        (["mark-tcp", "--tos", "0x100"], "0x100 is not in 0..255"),
+        (["mark-tcp", "--ttl", "0"], "0 is not in 1..255"),
+        (["mdns", "lo"], "required: NAME=ADDRESS"),
+        (["trace"], "required: HOST"),
+        (["trace", "127.0.0.1", "--max-hops", "256"], "256 is not in 1..255"),
+        (["trace", "127.0.0.1", "--timeout", "-1"], "-1 is not above 0"),
+        (["trace", "127.0.0.1", "--timeout", "nan"], "nan is not above 0"),
+    ],
+)
+def test_wrong_arguments(args, message):
+    done = ipv4_command(*args)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["mdns", "lo", "printer"], "ipv4 mdns: 'printer' is not NAME=ADDRESS"),
+        (["mdns", "lo", "=192.0.2.1"], "ipv4 mdns: '=192.0.2.1' is not NAME=ADDRESS"),
+        (["mdns", "lo", "printer=host"], "ipv4 mdns: 'printer=host' is not NAME=ADDRESS"),
+        (["mdns", "lo", "a..b=192.0.2.1"], "ipv4 mdns: 'a..b=192.0.2.1' is not NAME=ADDRESS"),
+        (["trace", "a" * 64], "ipv4 trace: "),
+    ],
+)
+def test_arguments_that_turn_out_wrong(args, message):
+    done = ipv4_command(*args)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_mdns_without_its_extra_names_what_to_install(tmp_path):
+    # A package of that name that cannot be imported stands in for one that is not there.
+    (tmp_path / "dns.py").write_text("raise ImportError('no dnspython here')\n")
+    done = ipv4_command(
+        "mdns", "lo", "printer=192.0.2.1", env={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
+    assert done.returncode == 1
+    assert "dnspython" in done.stderr
+    assert "pip install 'ipv4[mdns]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_reader_that_goes_away_is_no_error(tmp_path):
+    assert shutil.which("head")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"'{SCRIPT}' demo | head -n 1"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 141
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_port_that_is_taken_is_one_sentence():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = ipv4_command("mark-tcp", "--listen", f"127.0.0.1:{port}")
+    assert done.returncode == 1
+    assert done.stderr == "ipv4 mark-tcp: Address already in use\n"
