@@ -1,0 +1,101 @@
+"""IP-level control of IPv4 sockets.
+
+TTL and type of service, multicast membership, per-packet control messages, ICMP and BPF filters,
+raw datagrams with their headers, and batches of packets in one system call: what Go programs get
+from ``golang.org/x/net/ipv4``, with Python's manners.
+
+>>> import ipv4, time
+>>> with ipv4.PacketConn.udp(("127.0.0.1", 0)) as conn:
+...     conn.set_control_message(ipv4.ControlFlags.TTL | ipv4.ControlFlags.INTERFACE, True)
+...     conn.set_read_deadline(time.monotonic() + 1)
+...     _ = conn.write_to(b"hello", conn.local_addr)
+...     n, cm, src = conn.read_from(bytearray(1500))
+...     n, cm.ttl, cm.ifindex
+(5, 64, 1)
+"""
+
+try:
+    import _socket  # noqa: F401
+except ImportError:
+    import sys
+
+    raise ImportError(f"ipv4 does not support {sys.platform}: it has no sockets") from None
+
+try:
+    from .boundary import __name__ as _built  # noqa: F401
+except ImportError as error:
+    from os.path import dirname, exists, join
+
+    if exists(join(dirname(__file__), "meson.build")):
+        raise ImportError(
+            f"this is ipv4's source folder, {dirname(__file__)}, which is not built; Python put"
+            " the current directory first. Install with `pip install .`, then run `ipv4` and"
+            " `pytest` (or `python -P -m ipv4`), or start Python from another directory."
+        ) from error
+    raise
+
+from .conn import Conn, PacketConn, RawConn
+from .constants import (
+    HEADER_LEN,
+    ROUTER_ALERT,
+    VERSION,
+    ControlFlags,
+    ErrorOrigin,
+    HeaderFlags,
+    ICMPType,
+    PathMTUDiscovery,
+)
+from .control import ControlMessage, new_control_message
+from .errqueue import ErrorReport
+from .filtering import ICMPFilter
+from .header import Header, checksum, parse_header
+from .interface import Interface
+from .message import Message, MessageBatch
+
+__all__ = [
+    "HEADER_LEN",
+    "ROUTER_ALERT",
+    "VERSION",
+    "Conn",
+    "ControlFlags",
+    "ControlMessage",
+    "ErrorOrigin",
+    "ErrorReport",
+    "Header",
+    "HeaderFlags",
+    "ICMPFilter",
+    "ICMPType",
+    "Interface",
+    "Message",
+    "MessageBatch",
+    "PacketConn",
+    "PathMTUDiscovery",
+    "RawConn",
+    "bpf",
+    "checksum",
+    "features",
+    "new_control_message",
+    "parse_header",
+]
+
+
+def __getattr__(name):
+    """What few programs need is imported when it is first named."""
+    if name == "features":
+        from .features import features
+
+        globals()["features"] = features
+        return features
+    if name in ("aio", "bpf"):
+        from importlib import import_module
+
+        return import_module(f".{name}", __name__)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("ipv4")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted([*globals(), "aio", "bpf", "features", "__version__"])

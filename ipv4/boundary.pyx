@@ -1,0 +1,203 @@
+"""Where Python values become C values, and C results become Python values or exceptions.
+
+Everything that a caller hands in passes through here once: integers (through ``__index__``, with
+a range), buffers, addresses. Each refusal names the argument and what was given.
+"""
+
+from cpython.buffer cimport (
+    Py_buffer,
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyObject_CheckBuffer,
+    PyObject_GetBuffer,
+)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.unicode cimport PyUnicode_CheckExact
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
+from libc.string cimport memcpy, memset, strerror
+
+from .libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
+
+from ipaddress import IPv4Address
+from operator import index
+
+
+cdef extern from "Python.h":
+    # CPython's compact ASCII strings: the bytes of an exact str, without making a copy.
+    bint PyUnicode_IS_COMPACT_ASCII(object text)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    object PyUnicode_New(Py_ssize_t size, unsigned int maxchar)
+    unsigned char *PyUnicode_1BYTE_DATA(object text)
+
+
+cdef str shown(object value):
+    """The value for an error message: its repr, cut, and never an exception of its own."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__} object whose repr fails>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -1:
+    """value through ``__index__``, checked to lie in low..high; errors name the argument."""
+    cdef int overflow = 0
+    cdef int64_t result
+    if not PyLong_CheckExact(value):
+        try:
+            value = index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    result = PyLong_AsLongLongAndOverflow(value, &overflow)
+    if overflow or result < low or result > high:
+        raise ValueError(f"{name} must be in {low}..{high}, not {shown(value)}")
+    return result
+
+
+cdef int get_buffer(object exporter, Py_buffer *view, bint writable, str name) except -1:
+    """Pin exporter's memory as contiguous bytes; the caller owes PyBuffer_Release(view)."""
+    if not PyObject_CheckBuffer(exporter):
+        raise TypeError(f"{name} must be a bytes-like object, not {type(exporter).__name__}")
+    try:
+        PyObject_GetBuffer(exporter, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+    except BufferError as error:
+        if writable and is_readonly(exporter):
+            raise TypeError(
+                f"{name} must be writable, not a read-only {type(exporter).__name__}"
+            ) from None
+        raise BufferError(f"{name}: {error}") from None
+    return 0
+
+
+cdef bint is_readonly(object exporter):
+    try:
+        with memoryview(exporter) as view:
+            return view.readonly
+    except Exception:
+        return False
+
+
+cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noexcept nogil:
+    """A strict dotted quad (no leading zeros, no blanks) into network order."""
+    cdef uint32_t value = 0, octet = 0
+    cdef int dots = 0, digits = 0
+    cdef Py_ssize_t i
+    cdef unsigned char c
+    if length < 7 or length > 15:
+        return False
+    for i in range(length):
+        c = <unsigned char>text[i]
+        if c == 46:  # "."
+            if not digits or dots == 3:
+                return False
+            value = (value << 8) | octet
+            octet = 0
+            digits = 0
+            dots += 1
+        elif 48 <= c <= 57:
+            if digits and octet == 0:
+                return False
+            octet = octet * 10 + (c - 48)
+            digits += 1
+            if octet > 255:
+                return False
+        else:
+            return False
+    if dots != 3 or not digits:
+        return False
+    address[0] = htonl((value << 8) | octet)
+    return True
+
+
+cdef int refuse_address(object value, str name) except -1:
+    raise ValueError(
+        f"{name}: {shown(value)} is not an IPv4 address: give a dotted quad, an"
+        " ipaddress.IPv4Address, 4 bytes, or a (host, port) tuple (names are not looked up)"
+    )
+
+
+cdef int as_host(object value, uint32_t *address, str name) except -1:
+    """An address without its port, into network order."""
+    cdef Py_ssize_t size
+    cdef const char *text
+    if isinstance(value, str):
+        if PyUnicode_IS_COMPACT_ASCII(value):
+            text = PyUnicode_AsUTF8AndSize(value, &size)
+            if parse_quad(text, size, address):
+                return 0
+    elif isinstance(value, IPv4Address):
+        address[0] = htonl(<uint32_t>int(value))
+        return 0
+    elif isinstance(value, (bytes, bytearray)):
+        packed = bytes(value)
+        if len(packed) == 4:
+            memcpy(address, PyBytes_AS_STRING(packed), 4)
+            return 0
+    return refuse_address(value, name)
+
+
+cdef int as_address(object value, uint32_t *address, str name) except -1:
+    """Any accepted form of an address, its port (if it bears one) left aside."""
+    if isinstance(value, tuple) and PyTuple_GET_SIZE(value) == 2:
+        as_int(<object>PyTuple_GET_ITEM(value, 1), 0, 65535, f"{name}: port")
+        return as_host(<object>PyTuple_GET_ITEM(value, 0), address, name)
+    return as_host(value, address, name)
+
+
+cdef int as_sockaddr(object value, sockaddr_in *name_out, str name) except -1:
+    """Any accepted form of an address into a sockaddr_in (port 0 where none is given)."""
+    cdef uint32_t address = 0
+    cdef uint16_t port = 0
+    if isinstance(value, tuple):
+        if PyTuple_GET_SIZE(value) != 2:
+            return refuse_address(value, name)
+        port = <uint16_t>as_int(<object>PyTuple_GET_ITEM(value, 1), 0, 65535, f"{name}: port")
+        as_host(<object>PyTuple_GET_ITEM(value, 0), &address, name)
+    else:
+        as_host(value, &address, name)
+    memset(name_out, 0, sizeof(sockaddr_in))
+    name_out.sin_family = AF_INET
+    name_out.sin_port = htons(port)
+    name_out.sin_addr.s_addr = address
+    return 0
+
+
+cdef str address_text(uint32_t address):
+    """Dotted quad of an address in network order."""
+    cdef unsigned char out[16]
+    cdef unsigned char *octets = <unsigned char *>&address
+    cdef int i, n = 0
+    cdef unsigned char o
+    for i in range(4):
+        o = octets[i]
+        if o >= 100:
+            out[n] = 48 + o // 100
+            out[n + 1] = 48 + (o // 10) % 10
+            n += 2
+        elif o >= 10:
+            out[n] = 48 + o // 10
+            n += 1
+        out[n] = 48 + o % 10
+        out[n + 1] = 46
+        n += 2
+    text = PyUnicode_New(n - 1, 127)
+    memcpy(PyUnicode_1BYTE_DATA(text), out, n - 1)
+    return text
+
+
+cdef object address_object(uint32_t address):
+    """An ``ipaddress.IPv4Address`` of an address in network order."""
+    return IPv4Address(ntohl(address))
+
+
+cdef tuple peer_tuple(uint32_t address, uint16_t port):
+    """``(host, port)`` as ``socket`` gives it; both arguments in network order."""
+    return (address_text(address), <int>ntohs(port))
+
+
+cdef object os_error(int err, str what):
+    """An OSError (of the subclass that errno asks for) that says what was attempted."""
+    cdef str reason = strerror(err).decode("utf-8", "replace")
+    return OSError(err, f"{reason}: {what}" if what else reason)

@@ -1,0 +1,915 @@
+"""Control messages: what a packet tells beside its payload, and what it can be told.
+
+    cmsg_len                               next one
+    |---- CMSG_LEN(n) ----|
+    [len ][level][type][data, n bytes][pad][len ][level][type] ...
+    |---------- CMSG_SPACE(n) ------------|
+
+Lengths come from the kernel or from a caller: each is compared with what is left of the buffer
+before a byte of data is looked at (cmsg(3), ip(7)).
+"""
+
+cimport cython
+from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.stdint cimport (
+    INT32_MAX,
+    INT32_MIN,
+    INT64_MAX,
+    INT64_MIN,
+    UINT32_MAX,
+    int32_t,
+    int64_t,
+    uint16_t,
+    uint32_t,
+    uint8_t,
+)
+from libc.string cimport memcmp, memcpy, memset
+
+from .boundary cimport (
+    address_object,
+    address_text,
+    as_address,
+    as_int,
+    as_sockaddr,
+    get_buffer,
+    peer_tuple,
+)
+from .libc.socket cimport (
+    CMSG_LEN,
+    CMSG_SPACE,
+    IP_OPTIONS,
+    IP_PKTINFO,
+    IP_RECVOPTS,
+    IP_RECVORIGDSTADDR,
+    IP_RETOPTS,
+    IP_TOS,
+    IP_TTL,
+    IPPROTO_IP,
+    SCM_TIMESTAMPING,
+    SCM_TIMESTAMPNS,
+    SO_RXQ_OVFL,
+    SOL_SOCKET,
+    SOL_UDP,
+    UDP_GRO,
+    UDP_SEGMENT,
+    cmsghdr,
+    in_pktinfo,
+    sockaddr_in,
+    timespec,
+)
+
+cdef enum Have:
+    SRC = 1
+    DST = 2
+    SPEC_DST = 4
+    TOS = 8
+    TIMESTAMP = 16
+    DROPS = 32
+    ORIGINAL_DST = 64
+    SEGMENT_SIZE = 128
+    SEND_TTL = 256
+    SEND_TOS = 512
+    EXTRA = 1024
+
+cdef enum Flag:
+    # ControlFlags, as C numbers
+    FLAG_TTL = 1
+    FLAG_SRC = 2
+    FLAG_DST = 4
+    FLAG_INTERFACE = 8
+    FLAG_TOS = 16
+    FLAG_TIMESTAMP = 32
+    FLAG_DROPS = 64
+    FLAG_ORIGINAL_DST = 128
+    FLAG_SEGMENT_SIZE = 256
+    FLAG_OPTIONS = 512
+    ALL_FLAGS = 1023
+
+
+cdef size_t flags_space(int flags) noexcept:
+    """Bytes of control data that a packet brings when these flags are on."""
+    cdef size_t space = 0
+    if flags & FLAG_TTL:
+        space += CMSG_SPACE(sizeof(int))
+    if flags & (FLAG_SRC | FLAG_DST | FLAG_INTERFACE):
+        space += CMSG_SPACE(sizeof(in_pktinfo))
+    if flags & FLAG_TOS:
+        space += CMSG_SPACE(1)
+    if flags & FLAG_TIMESTAMP:
+        space += CMSG_SPACE(sizeof(timespec))
+    if flags & FLAG_DROPS:
+        space += CMSG_SPACE(sizeof(uint32_t))
+    if flags & FLAG_ORIGINAL_DST:
+        space += CMSG_SPACE(sizeof(sockaddr_in))
+    if flags & FLAG_SEGMENT_SIZE:
+        space += CMSG_SPACE(sizeof(int))
+    if flags & FLAG_OPTIONS:
+        space += CMSG_SPACE(40)
+    return space
+
+
+def new_control_message(flags):
+    """A buffer with room for the control messages that `flags` ask for, and no more.
+
+    Parameters
+    ----------
+    flags : ControlFlags
+        As given to ``set_control_message``.
+
+    Returns
+    -------
+    bytearray
+        Zeroed; empty when no flag is given. To be used as `Message.oob`.
+
+    Raises
+    ------
+    ValueError
+        If `flags` holds an unknown bit.
+    """
+    return bytearray(flags_space(<int>as_int(flags, 0, ALL_FLAGS, "flags")))
+
+
+cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer):
+    """A message of control bytes that the kernel delivered; parsed when an attribute is read."""
+    cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
+    cdef unsigned char *room = cm.raw
+    if length > INLINE_CONTROL:
+        room = cm.long_raw = <unsigned char *>PyMem_Malloc(length)
+        if room == NULL:
+            raise MemoryError()
+    memcpy(room, data, length)
+    cm.raw_len = <uint32_t>length
+    cm._src = peer
+    cm.have = SRC
+    cm.heard = SRC
+    return cm
+
+
+cdef void scan(const unsigned char *data, size_t length, Scan *found) noexcept nogil:
+    """The columns of a batch from one packet's control bytes; what is absent becomes 0."""
+    cdef cmsghdr h
+    cdef timespec ts
+    cdef int32_t value
+    cdef size_t at = 0, size
+    memset(found, 0, sizeof(Scan))
+    while length - at >= sizeof(cmsghdr):
+        memcpy(&h, data + at, sizeof(cmsghdr))
+        if h.cmsg_len < sizeof(cmsghdr) or h.cmsg_len > length - at:
+            return
+        size = h.cmsg_len - CMSG_LEN(0)
+        if h.cmsg_level == IPPROTO_IP:
+            if h.cmsg_type == IP_TTL and size >= 1:
+                found.ttl = octet(data + at + CMSG_LEN(0), size)
+            elif h.cmsg_type == IP_PKTINFO and size >= sizeof(in_pktinfo):
+                memcpy(&found.ifindex, data + at + CMSG_LEN(0), sizeof(int32_t))
+            elif h.cmsg_type == IP_TOS and size >= 1:
+                found.tos = octet(data + at + CMSG_LEN(0), size)
+        elif h.cmsg_level == SOL_SOCKET:
+            if h.cmsg_type == SCM_TIMESTAMPNS and size >= sizeof(timespec):
+                memcpy(&ts, data + at + CMSG_LEN(0), sizeof(timespec))
+                found.timestamp = nanoseconds(&ts)
+            elif h.cmsg_type == SCM_TIMESTAMPING and size >= 3 * sizeof(timespec):
+                found.timestamp = best_stamp(data + at + CMSG_LEN(0))
+        elif h.cmsg_level == SOL_UDP and h.cmsg_type == UDP_GRO and size >= sizeof(int32_t):
+            memcpy(&value, data + at + CMSG_LEN(0), sizeof(int32_t))
+            found.segment_size = <uint16_t>value
+        if CMSG_SPACE(size) >= length - at:
+            return
+        at += CMSG_SPACE(size)
+
+
+cdef inline uint8_t octet(const unsigned char *data, size_t size) noexcept nogil:
+    """A small number that the kernel sends as an int, or as one byte (IP_TOS always so)."""
+    cdef int32_t value
+    if size >= sizeof(int32_t):
+        memcpy(&value, data, sizeof(int32_t))
+        return <uint8_t>value
+    return data[0]
+
+
+cdef inline int64_t nanoseconds(const timespec *ts) noexcept nogil:
+    # Unsigned: a hostile number of seconds must wrap, not be undefined.
+    return <int64_t>(<unsigned long long>ts.tv_sec * 1000000000ULL
+                     + <unsigned long long>ts.tv_nsec)
+
+
+cdef int64_t best_stamp(const unsigned char *data) noexcept nogil:
+    """Of SCM_TIMESTAMPING's three: the hardware's if there is one, else the software's."""
+    cdef timespec ts[3]
+    memcpy(ts, data, sizeof(ts))
+    if ts[2].tv_sec or ts[2].tv_nsec:
+        return nanoseconds(&ts[2])
+    return nanoseconds(&ts[0])
+
+
+cdef int check_frames(const unsigned char *data, size_t length) except -1:
+    """Refuse a buffer in which a control message is shorter than its header or overruns."""
+    cdef cmsghdr h
+    cdef size_t at = 0, step
+    while length - at >= sizeof(cmsghdr):
+        memcpy(&h, data + at, sizeof(cmsghdr))
+        if h.cmsg_len == 0 or h.cmsg_len > <size_t>INT64_MAX:
+            raise ValueError(f"invalid header length: control message at offset {at}")
+        if h.cmsg_len < sizeof(cmsghdr):
+            raise ValueError(
+                f"invalid message length: {h.cmsg_len} at offset {at} is less than a header"
+            )
+        if h.cmsg_len > length - at:
+            raise ValueError(
+                f"short buffer: control message of {h.cmsg_len} bytes at offset {at},"
+                f" {length - at} bytes left"
+            )
+        step = CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
+        if step >= length - at:
+            return 0
+        at += step
+    return 0
+
+
+cdef size_t put(unsigned char *out, int level, int kind, const void *data, size_t size) noexcept:
+    """Append one control message; padding is zeroed, for the kernel reads the whole area."""
+    cdef cmsghdr h
+    memset(out, 0, CMSG_SPACE(size))
+    memset(&h, 0, sizeof(h))
+    h.cmsg_len = CMSG_LEN(size)
+    h.cmsg_level = level
+    h.cmsg_type = kind
+    memcpy(out, &h, sizeof(h))
+    if size:
+        memcpy(out + CMSG_LEN(0), data, size)
+    return CMSG_SPACE(size)
+
+
+cdef int replace(unsigned char **blob, size_t *blob_len, const unsigned char *data,
+                 size_t length) except -1:
+    cdef unsigned char *fresh = NULL
+    if length:
+        fresh = <unsigned char *>PyMem_Malloc(length)
+        if fresh == NULL:
+            raise MemoryError()
+        memcpy(fresh, data, length)
+    PyMem_Free(blob[0])
+    blob[0] = fresh
+    blob_len[0] = length
+    return 0
+
+
+@cython.final
+@cython.freelist(256)
+cdef class ControlMessage:
+    """ControlMessage(ttl=0, src=None, dst=None, ifindex=0, *, tos=None, spec_dst=None, \
+timestamp=None, drops=None, original_dst=None, options=None, segment_size=None, send_ttl=None, \
+send_tos=None, send_options=None, extra=())
+
+    What a packet told on arrival, or what a packet to be sent is told (ip(7), udp(7)).
+
+    Attributes
+    ----------
+    ttl : int
+        Received TTL; 0 when none came. Not sent: see `send_ttl`.
+    src : ipaddress.IPv4Address or None
+        Of a received packet its sender. Given to a write: the source address to send from. What
+        a receive filled in is not sent; what a program assigns is.
+    dst : ipaddress.IPv4Address or None
+        Destination in the received packet's header: ours, a group's, or a broadcast address.
+    ifindex : int
+        Interface that the packet came by, or shall leave by; 0 when none.
+    tos, ecn : int or None
+        Received type of service, and its low two bits (RFC 3168). Not sent: see `send_tos`.
+    spec_dst : ipaddress.IPv4Address or None
+        The local address that the packet was for, right also for groups and broadcasts.
+    timestamp : int or None
+        Nanoseconds of the realtime clock at which the packet arrived.
+    drops : int or None
+        Datagrams that the socket lost so far because its queue was full; the kernel tells it
+        only once there were some.
+    original_dst : tuple of (str, int) or None
+        Destination before a transparent proxy's redirection.
+    options : bytes or None
+        IP options of the received packet.
+    segment_size : int or None
+        Received: several datagrams of this size came as one buffer (UDP_GRO). Given to a write:
+        the payload leaves as datagrams of this size (UDP_SEGMENT).
+    send_ttl, send_tos : int or None
+        TTL (1-255) and type of service (0-255) of this packet alone.
+    send_options : bytes or None
+        IP options of this packet alone, at most 40 bytes.
+    extra : tuple of (int, int, bytes)
+        Level, type and data of control messages that have no attribute here, both ways; what a
+        receive filled in is not sent.
+    """
+
+    def __cinit__(self):
+        self._tos = self._send_ttl = self._send_tos = -1
+
+    def __init__(self, ttl=0, src=None, dst=None, ifindex=0, *, tos=None, spec_dst=None,
+                 timestamp=None, drops=None, original_dst=None, options=None, segment_size=None,
+                 send_ttl=None, send_tos=None, send_options=None, extra=()):
+        self.ttl = ttl
+        self.src = src
+        self.dst = dst
+        self.ifindex = ifindex
+        if tos is not None:
+            self.tos = tos
+        if spec_dst is not None:
+            self.spec_dst = spec_dst
+        if timestamp is not None:
+            self.timestamp = timestamp
+        if drops is not None:
+            self.drops = drops
+        if original_dst is not None:
+            self.original_dst = original_dst
+        if options is not None:
+            self.options = options
+        if segment_size is not None:
+            self.segment_size = segment_size
+        if send_ttl is not None:
+            self.send_ttl = send_ttl
+        if send_tos is not None:
+            self.send_tos = send_tos
+        if send_options is not None:
+            self.send_options = send_options
+        if extra:
+            self.extra = extra
+
+    def __dealloc__(self):
+        PyMem_Free(self.long_raw)
+        if self.blobs != NULL:
+            PyMem_Free(self.blobs.options)
+            PyMem_Free(self.blobs.send_options)
+            PyMem_Free(self.blobs.extra)
+            PyMem_Free(self.blobs)
+
+    cdef int settle(self) except -1:
+        """Parse what was received, if that was not done yet."""
+        cdef size_t length = self.raw_len
+        if length == 0:
+            return 0
+        # Once, whatever comes of it: malformed bytes raise now and are gone.
+        self.raw_len = 0
+        try:
+            self.decode(self.long_raw if self.long_raw != NULL else self.raw, length)
+        finally:
+            PyMem_Free(self.long_raw)
+            self.long_raw = NULL
+        return 0
+
+    cdef Blobs *rare(self) except NULL:
+        if self.blobs == NULL:
+            self.blobs = <Blobs *>PyMem_Calloc(1, sizeof(Blobs))
+            if self.blobs == NULL:
+                raise MemoryError()
+        return self.blobs
+
+    # Attributes of the reference
+
+    @property
+    def ttl(self):
+        """Received TTL, 0-255; 0 when none came."""
+        self.settle()
+        return self._ttl
+
+    @ttl.setter
+    def ttl(self, value):
+        self.settle()
+        self._ttl = as_int(value, 0, 255, "ttl")
+
+    @property
+    def src(self):
+        """The sender, or the source address to send from."""
+        return address_object(self._src) if self.have & SRC else None
+
+    @src.setter
+    def src(self, value):
+        self.settle()
+        self.heard &= ~SRC
+        if value is None:
+            self.have &= ~SRC
+            self._src = 0
+        else:
+            as_address(value, &self._src, "src")
+            self.have |= SRC
+
+    @property
+    def dst(self):
+        """Destination in the received packet's header."""
+        self.settle()
+        return address_object(self._dst) if self.have & DST else None
+
+    @dst.setter
+    def dst(self, value):
+        self.settle()
+        if value is None:
+            self.have &= ~DST
+            self._dst = 0
+        else:
+            as_address(value, &self._dst, "dst")
+            self.have |= DST
+
+    @property
+    def ifindex(self):
+        """Index of the interface, 0 when none."""
+        self.settle()
+        return self._ifindex
+
+    @ifindex.setter
+    def ifindex(self, value):
+        self.settle()
+        self._ifindex = as_int(value, 0, INT32_MAX, "ifindex")
+
+    # What else a received packet can tell
+
+    @property
+    def tos(self):
+        """Received type of service, 0-255, or None."""
+        self.settle()
+        return self._tos if self.have & TOS else None
+
+    @tos.setter
+    def tos(self, value):
+        self.settle()
+        if value is None:
+            self.have &= ~TOS
+            self._tos = -1
+        else:
+            self._tos = as_int(value, 0, 255, "tos")
+            self.have |= TOS
+
+    @property
+    def ecn(self):
+        """Explicit Congestion Notification bits of `tos` (RFC 3168), 0-3, or None."""
+        self.settle()
+        return self._tos & 3 if self.have & TOS else None
+
+    @property
+    def spec_dst(self):
+        """The local address that the packet was for."""
+        self.settle()
+        return address_object(self._spec_dst) if self.have & SPEC_DST else None
+
+    @spec_dst.setter
+    def spec_dst(self, value):
+        self.settle()
+        if value is None:
+            self.have &= ~SPEC_DST
+            self._spec_dst = 0
+        else:
+            as_address(value, &self._spec_dst, "spec_dst")
+            self.have |= SPEC_DST
+
+    @property
+    def timestamp(self):
+        """Arrival in nanoseconds of the realtime clock, or None."""
+        self.settle()
+        return self._timestamp if self.have & TIMESTAMP else None
+
+    @timestamp.setter
+    def timestamp(self, value):
+        self.settle()
+        if value is None:
+            self.have &= ~TIMESTAMP
+            self._timestamp = 0
+        else:
+            self._timestamp = as_int(value, INT64_MIN, INT64_MAX, "timestamp")
+            self.have |= TIMESTAMP
+
+    @property
+    def drops(self):
+        """Datagrams that the socket lost so far, modulo 2**32, or None."""
+        self.settle()
+        return self._drops if self.have & DROPS else None
+
+    @drops.setter
+    def drops(self, value):
+        self.settle()
+        if value is None:
+            self.have &= ~DROPS
+            self._drops = 0
+        else:
+            self._drops = <uint32_t>as_int(value, 0, UINT32_MAX, "drops")
+            self.have |= DROPS
+
+    @property
+    def original_dst(self):
+        """``(host, port)`` before redirection, or None."""
+        self.settle()
+        if not self.have & ORIGINAL_DST:
+            return None
+        return peer_tuple(self._original_addr, self._original_port)
+
+    @original_dst.setter
+    def original_dst(self, value):
+        cdef sockaddr_in name
+        self.settle()
+        if value is None:
+            self.have &= ~ORIGINAL_DST
+            self._original_addr = self._original_port = 0
+        else:
+            as_sockaddr(value, &name, "original_dst")
+            self._original_addr = name.sin_addr.s_addr
+            self._original_port = name.sin_port
+            self.have |= ORIGINAL_DST
+
+    @property
+    def options(self):
+        """IP options of the received packet, or None."""
+        self.settle()
+        if self.blobs == NULL or self.blobs.options == NULL:
+            return None
+        return PyBytes_FromStringAndSize(<char *>self.blobs.options, self.blobs.options_len)
+
+    @options.setter
+    def options(self, value):
+        self.settle()
+        cdef Blobs *rare = self.rare()
+        set_options(&rare.options, &rare.options_len, value, "options")
+
+    # Both ways
+
+    @property
+    def segment_size(self):
+        """Size in bytes of the datagrams that one buffer holds, or None."""
+        self.settle()
+        return self._segment_size if self.have & SEGMENT_SIZE else None
+
+    @segment_size.setter
+    def segment_size(self, value):
+        self.settle()
+        self.heard &= ~SEGMENT_SIZE
+        # None and 0 both leave the payload whole.
+        self._segment_size = 0 if value is None else as_int(value, 0, 65535, "segment_size")
+        if self._segment_size:
+            self.have |= SEGMENT_SIZE
+        else:
+            self.have &= ~SEGMENT_SIZE
+
+    @property
+    def extra(self):
+        """``(level, type, data)`` of each control message that has no attribute here."""
+        cdef cmsghdr h
+        cdef size_t at = 0
+        self.settle()
+        found = []
+        if self.blobs != NULL:
+            while at < self.blobs.extra_len:
+                memcpy(&h, self.blobs.extra + at, sizeof(h))
+                data = PyBytes_FromStringAndSize(
+                    <char *>self.blobs.extra + at + CMSG_LEN(0), h.cmsg_len - CMSG_LEN(0)
+                )
+                found.append((h.cmsg_level, h.cmsg_type, data))
+                at += CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
+        return tuple(found)
+
+    @extra.setter
+    def extra(self, value):
+        cdef Py_buffer view
+        cdef unsigned char *packed
+        cdef size_t total = 0, at = 0
+        self.settle()
+        entries = []
+        for entry in value:
+            try:
+                level, kind, data = entry
+            except (TypeError, ValueError):
+                raise TypeError("extra must hold (level, type, bytes) triples") from None
+            level = as_int(level, INT32_MIN, INT32_MAX, "extra: level")
+            kind = as_int(kind, INT32_MIN, INT32_MAX, "extra: type")
+            get_buffer(data, &view, False, "extra: data")
+            try:
+                # Linux caps all of a message's control data far below this (optmem_max).
+                if view.len > 1 << 20:
+                    raise ValueError(f"extra: data of {view.len} bytes is too long")
+                entries.append((level, kind, PyBytes_FromStringAndSize(<char *>view.buf, view.len)))
+                total += CMSG_SPACE(view.len)
+            finally:
+                PyBuffer_Release(&view)
+        packed = <unsigned char *>PyMem_Malloc(total + 1)
+        if packed == NULL:
+            raise MemoryError()
+        try:
+            for level, kind, data in entries:
+                at += put(packed + at, level, kind, PyBytes_AS_STRING(data), len(data))
+            self.keep_extra(packed, total)
+        finally:
+            PyMem_Free(packed)
+        self.heard &= ~EXTRA
+
+    cdef int keep_extra(self, const unsigned char *data, size_t length) except -1:
+        if length == 0 and self.blobs == NULL:
+            return 0
+        cdef Blobs *rare = self.rare()
+        return replace(&rare.extra, &rare.extra_len, data, length)
+
+    # What a packet can be told
+
+    @property
+    def send_ttl(self):
+        """TTL of the packet to be sent, 1-255, or None for the socket's own."""
+        return self._send_ttl if self.have & SEND_TTL else None
+
+    @send_ttl.setter
+    def send_ttl(self, value):
+        cdef int64_t ttl = 0 if value is None else as_int(value, 0, 255, "send_ttl")
+        self.settle()
+        self._send_ttl = <int16_t>ttl if ttl else -1
+        if ttl:
+            self.have |= SEND_TTL
+        else:
+            self.have &= ~SEND_TTL
+
+    @property
+    def send_tos(self):
+        """Type of service of the packet to be sent, 0-255, or None for the socket's own."""
+        return self._send_tos if self.have & SEND_TOS else None
+
+    @send_tos.setter
+    def send_tos(self, value):
+        self.settle()
+        if value is None:
+            self.have &= ~SEND_TOS
+            self._send_tos = -1
+        else:
+            self._send_tos = as_int(value, 0, 255, "send_tos")
+            self.have |= SEND_TOS
+
+    @property
+    def send_options(self):
+        """IP options of the packet to be sent, or None."""
+        if self.blobs == NULL or self.blobs.send_options == NULL:
+            return None
+        return PyBytes_FromStringAndSize(
+            <char *>self.blobs.send_options, self.blobs.send_options_len
+        )
+
+    @send_options.setter
+    def send_options(self, value):
+        self.settle()
+        cdef Blobs *rare = self.rare()
+        set_options(&rare.send_options, &rare.send_options_len, value, "send_options")
+
+    def reply(self):
+        """The control message that answers from where this packet arrived.
+
+        Returns
+        -------
+        ControlMessage
+            With `src` the local address that the packet was for (`spec_dst`: never a group or a
+            broadcast address) and the interface that it came by.
+        """
+        cdef ControlMessage answer = ControlMessage.__new__(ControlMessage)
+        self.settle()
+        answer._ifindex = self._ifindex
+        if self.have & SPEC_DST:
+            answer._src = self._spec_dst
+            answer.have = SRC
+        return answer
+
+    # Bytes
+
+    def marshal(self):
+        """The control bytes that a write of this message sends.
+
+        Returns
+        -------
+        bytes
+            One IP_PKTINFO message when `src` is set or `ifindex` is above 0, and one for each
+            of `send_ttl`, `send_tos`, `send_options`, `segment_size` and `extra` that is set;
+            ``b""`` when none is. What a receive filled in (`ttl`, `dst`, the sender in `src`, …)
+            is not sent.
+        """
+        self.settle()
+        cdef size_t length = self.encoded_length(True)
+        out = PyBytes_FromStringAndSize(NULL, length)
+        if length:
+            self.encode(<unsigned char *>PyBytes_AS_STRING(out), True)
+        return out
+
+    def parse(self, buf):
+        """Read control bytes, as a system call delivered them, into this object.
+
+        Parameters
+        ----------
+        buf : bytes-like
+            Any number of control messages. Fewer bytes than a header at the end are ignored.
+
+        Raises
+        ------
+        ValueError
+            If a control message is shorter than its header or runs past the buffer. The object
+            is then unchanged. Attributes whose message does not appear keep their value.
+        """
+        cdef Py_buffer view
+        get_buffer(buf, &view, False, "buf")
+        try:
+            self.settle()
+            self.decode(<const unsigned char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int decode(self, const unsigned char *data, size_t length) except -1:
+        cdef cmsghdr h
+        cdef in_pktinfo info
+        cdef sockaddr_in name
+        cdef timespec ts
+        cdef int32_t value
+        cdef const unsigned char *body
+        cdef size_t at = 0, size, step, extra_len = 0
+        cdef unsigned char *extra = NULL
+        check_frames(data, length)
+        try:
+            while length - at >= sizeof(cmsghdr):
+                memcpy(&h, data + at, sizeof(h))
+                size = h.cmsg_len - CMSG_LEN(0)
+                body = data + at + CMSG_LEN(0)
+                step = CMSG_SPACE(size)
+                if h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TTL:
+                    if size >= 1:
+                        self._ttl = octet(body, size)
+                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_PKTINFO:
+                    if size >= sizeof(info):
+                        memcpy(&info, body, sizeof(info))
+                        # An index below zero is no interface: a hostile number, not a value.
+                        self._ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
+                        self._dst = info.ipi_addr.s_addr
+                        self._spec_dst = info.ipi_spec_dst.s_addr
+                        self.have |= DST | SPEC_DST
+                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TOS:
+                    if size >= 1:
+                        self._tos = octet(body, size)
+                        self.have |= TOS
+                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVOPTS:
+                    if 0 < size <= 40:
+                        replace(&self.rare().options, &self.blobs.options_len, body, size)
+                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVORIGDSTADDR:
+                    if size >= sizeof(name):
+                        memcpy(&name, body, sizeof(name))
+                        self._original_addr = name.sin_addr.s_addr
+                        self._original_port = name.sin_port
+                        self.have |= ORIGINAL_DST
+                elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPNS:
+                    if size >= sizeof(ts):
+                        memcpy(&ts, body, sizeof(ts))
+                        self._timestamp = nanoseconds(&ts)
+                        self.have |= TIMESTAMP
+                elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPING:
+                    if size >= 3 * sizeof(ts):
+                        self._timestamp = best_stamp(body)
+                        self.have |= TIMESTAMP
+                elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SO_RXQ_OVFL:
+                    if size >= sizeof(self._drops):
+                        memcpy(&self._drops, body, sizeof(self._drops))
+                        self.have |= DROPS
+                elif h.cmsg_level == SOL_UDP and h.cmsg_type == UDP_GRO:
+                    if size >= sizeof(value):
+                        memcpy(&value, body, sizeof(value))
+                        if 0 < value <= 65535:
+                            self._segment_size = value
+                            self.have |= SEGMENT_SIZE
+                            self.heard |= SEGMENT_SIZE
+                else:
+                    if extra == NULL:
+                        # All that follows fits: each is padded at most once, by less than 8.
+                        extra = <unsigned char *>PyMem_Malloc(length - at + sizeof(cmsghdr))
+                        if extra == NULL:
+                            raise MemoryError()
+                    extra_len += put(extra + extra_len, h.cmsg_level, h.cmsg_type, body, size)
+                if step >= length - at:
+                    break
+                at += step
+            if extra_len:
+                self.keep_extra(extra, extra_len)
+                self.heard |= EXTRA
+        finally:
+            PyMem_Free(extra)
+        return 0
+
+    cdef int32_t segment_to_send(self) except -1:
+        """Segment size that a program asked for, 0 when none (a received one does not count)."""
+        self.settle()
+        if self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
+            return self._segment_size
+        return 0
+
+    cdef size_t encoded_length(self, bint segmented) except? 0:
+        """Bytes that `encode` will write; the message is settled."""
+        cdef size_t length = 0
+        if self._ifindex > 0 or (self.have & SRC and not self.heard & SRC):
+            length += CMSG_SPACE(sizeof(in_pktinfo))
+        if self.have & SEND_TTL:
+            length += CMSG_SPACE(sizeof(int))
+        if self.have & SEND_TOS:
+            length += CMSG_SPACE(1)
+        if segmented and self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
+            length += CMSG_SPACE(sizeof(uint16_t))
+        if self.blobs != NULL:
+            if self.blobs.send_options != NULL:
+                length += CMSG_SPACE(self.blobs.send_options_len)
+            if not self.heard & EXTRA:
+                length += self.blobs.extra_len
+        return length
+
+    cdef size_t encode(self, unsigned char *out, bint segmented) except? 0:
+        cdef in_pktinfo info
+        cdef int ttl
+        cdef uint8_t tos
+        cdef uint16_t segment
+        cdef size_t at = 0
+        if self._ifindex > 0 or (self.have & SRC and not self.heard & SRC):
+            memset(&info, 0, sizeof(info))
+            info.ipi_ifindex = self._ifindex
+            if self.have & SRC and not self.heard & SRC:
+                info.ipi_spec_dst.s_addr = self._src
+            at += put(out + at, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info))
+        if self.have & SEND_TTL:
+            ttl = self._send_ttl
+            at += put(out + at, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl))
+        if self.have & SEND_TOS:
+            # One byte: kernels before 4.x refuse four, all accept one.
+            tos = <uint8_t>self._send_tos
+            at += put(out + at, IPPROTO_IP, IP_TOS, &tos, 1)
+        if segmented and self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
+            segment = <uint16_t>self._segment_size
+            at += put(out + at, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment))
+        if self.blobs != NULL:
+            if self.blobs.send_options != NULL:
+                at += put(out + at, IPPROTO_IP, IP_RETOPTS, self.blobs.send_options,
+                          self.blobs.send_options_len)
+            if self.blobs.extra_len and not self.heard & EXTRA:
+                memcpy(out + at, self.blobs.extra, self.blobs.extra_len)
+                at += self.blobs.extra_len
+        return at
+
+    # Python's manners
+
+    def __eq__(self, other):
+        if not isinstance(other, ControlMessage):
+            return NotImplemented
+        cdef ControlMessage o = <ControlMessage>other
+        self.settle()
+        o.settle()
+        return (
+            self.have == o.have
+            and self._ttl == o._ttl
+            and self._ifindex == o._ifindex
+            and self._src == o._src
+            and self._dst == o._dst
+            and self._spec_dst == o._spec_dst
+            and self._drops == o._drops
+            and self._original_addr == o._original_addr
+            and self._original_port == o._original_port
+            and self._tos == o._tos
+            and self._send_ttl == o._send_ttl
+            and self._send_tos == o._send_tos
+            and self._segment_size == o._segment_size
+            and self._timestamp == o._timestamp
+            and self.options == o.options
+            and self.send_options == o.send_options
+            and self.extra == o.extra
+        )
+
+    __hash__ = None
+
+    def __repr__(self):
+        self.settle()
+        parts = [f"ttl={self._ttl}"]
+        for name, bit, address in (
+            ("src", SRC, self._src), ("dst", DST, self._dst), ("spec_dst", SPEC_DST, self._spec_dst),
+        ):
+            if self.have & bit:
+                parts.append(f"{name}={address_text(address)!r}")
+        parts.append(f"ifindex={self._ifindex}")
+        for name in (
+            "tos", "timestamp", "drops", "original_dst", "options", "segment_size", "send_ttl",
+            "send_tos", "send_options",
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"{name}={value!r}")
+        extra = self.extra
+        if extra:
+            parts.append(f"extra={extra!r}")
+        return f"ControlMessage({', '.join(parts)})"
+
+    def __str__(self):
+        self.settle()
+        return (
+            f"ttl={self._ttl}"
+            f" src={address_text(self._src) if self.have & SRC else '<nil>'}"
+            f" dst={address_text(self._dst) if self.have & DST else '<nil>'}"
+            f" ifindex={self._ifindex}"
+        )
+
+
+cdef int set_options(unsigned char **blob, size_t *blob_len, object value, str name) except -1:
+    cdef Py_buffer view
+    if value is None:
+        return replace(blob, blob_len, NULL, 0)
+    get_buffer(value, &view, False, name)
+    try:
+        if view.len > 40:
+            raise ValueError(f"{name} must be at most 40 bytes long, not {view.len}")
+        return replace(blob, blob_len, <const unsigned char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)

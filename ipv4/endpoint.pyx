@@ -1,0 +1,539 @@
+"""A socket's descriptor: how long it lives, how calls wait on it, and its option door.
+
+Three rules keep it safe from any thread.
+
+1. All state here is touched with the GIL held. A call that gives the GIL up while it uses the
+   descriptor counts itself in ``users`` first.
+2. ``close`` forgets the number at once, so that no new call finds it, wakes every waiting call,
+   and leaves the closing itself to the last user: the system cannot give the number to somebody
+   else while a call still uses it.
+3. A waiting call polls its descriptor together with a waker of its own, which ``close`` and the
+   deadline setters write to. Wakers are opened by the first call that has to wait, never before.
+"""
+
+cimport cython
+from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.errno cimport EBADF, EINTR, ENODEV, ENOSYS, ETIMEDOUT, EAGAIN, errno
+from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from .boundary cimport as_int, get_buffer, os_error, peer_tuple
+from .libc cimport socket as c
+from .libc.socket cimport (
+    POLLERR,
+    POLLHUP,
+    POLLIN,
+    POLLNVAL,
+    POLLOUT,
+    close as c_close,
+    edge_open,
+    getpid,
+    ifreq,
+    ioctl,
+    monotonic_ns,
+    poll_ns,
+    pollfd,
+    sockaddr,
+    sockaddr_in,
+    socklen_t,
+    waker_close,
+    waker_drain,
+    waker_open,
+    waker_signal,
+)
+
+import socket
+import sys
+
+from .interface import Interface
+
+cdef enum:
+    # How long a wait goes on unwatched when no waker can be had (every descriptor in use): a
+    # changed deadline is then noticed within this many nanoseconds.
+    BLIND_SLICE = 20000000
+
+# The options by name, for the rows of options.py; -1 where this system has none.
+KERNEL = {
+    "SOL_SOCKET": c.SOL_SOCKET, "IPPROTO_IP": c.IPPROTO_IP, "SOL_UDP": c.SOL_UDP,
+    "SOL_RAW": c.SOL_RAW,
+    "IP_TOS": c.IP_TOS, "IP_TTL": c.IP_TTL, "IP_HDRINCL": c.IP_HDRINCL,
+    "IP_OPTIONS": c.IP_OPTIONS, "IP_RECVOPTS": c.IP_RECVOPTS, "IP_PKTINFO": c.IP_PKTINFO,
+    "IP_MTU_DISCOVER": c.IP_MTU_DISCOVER, "IP_MTU": c.IP_MTU, "IP_RECVERR": c.IP_RECVERR,
+    "IP_RECVTTL": c.IP_RECVTTL, "IP_RECVTOS": c.IP_RECVTOS,
+    "IP_RECVORIGDSTADDR": c.IP_RECVORIGDSTADDR, "IP_FREEBIND": c.IP_FREEBIND,
+    "IP_TRANSPARENT": c.IP_TRANSPARENT, "IP_MINTTL": c.IP_MINTTL,
+    "IP_ROUTER_ALERT": c.IP_ROUTER_ALERT, "IP_MULTICAST_IF": c.IP_MULTICAST_IF,
+    "IP_MULTICAST_TTL": c.IP_MULTICAST_TTL, "IP_MULTICAST_LOOP": c.IP_MULTICAST_LOOP,
+    "IP_MULTICAST_ALL": c.IP_MULTICAST_ALL, "IP_UNICAST_IF": c.IP_UNICAST_IF,
+    "MCAST_JOIN_GROUP": c.MCAST_JOIN_GROUP, "MCAST_LEAVE_GROUP": c.MCAST_LEAVE_GROUP,
+    "MCAST_BLOCK_SOURCE": c.MCAST_BLOCK_SOURCE, "MCAST_UNBLOCK_SOURCE": c.MCAST_UNBLOCK_SOURCE,
+    "MCAST_JOIN_SOURCE_GROUP": c.MCAST_JOIN_SOURCE_GROUP,
+    "MCAST_LEAVE_SOURCE_GROUP": c.MCAST_LEAVE_SOURCE_GROUP, "MCAST_MSFILTER": c.MCAST_MSFILTER,
+    "ICMP_FILTER": c.ICMP_FILTER,
+    "SO_TIMESTAMPNS": c.SO_TIMESTAMPNS, "SO_TIMESTAMPING": c.SO_TIMESTAMPING,
+    "SO_RXQ_OVFL": c.SO_RXQ_OVFL, "SO_BINDTOIFINDEX": c.SO_BINDTOIFINDEX, "SO_MARK": c.SO_MARK,
+    "SO_PRIORITY": c.SO_PRIORITY, "SO_RCVBUF": c.SO_RCVBUF, "SO_SNDBUF": c.SO_SNDBUF,
+    "SO_RCVBUFFORCE": c.SO_RCVBUFFORCE, "SO_SNDBUFFORCE": c.SO_SNDBUFFORCE,
+    "SO_BUSY_POLL": c.SO_BUSY_POLL, "SO_BROADCAST": c.SO_BROADCAST,
+    "SO_REUSEADDR": c.SO_REUSEADDR, "SO_REUSEPORT": c.SO_REUSEPORT,
+    "SO_ATTACH_FILTER": c.SO_ATTACH_FILTER, "SO_DETACH_FILTER": c.SO_DETACH_FILTER,
+    "SO_LOCK_FILTER": c.SO_LOCK_FILTER,
+    "SO_ATTACH_REUSEPORT_CBPF": c.SO_ATTACH_REUSEPORT_CBPF, "UDP_SEGMENT": c.UDP_SEGMENT,
+    "UDP_GRO": c.UDP_GRO,
+}
+
+
+def enter_netns(int fd):
+    """Move the calling thread, for good, into the network namespace that `fd` stands for."""
+    if c.setns_net(fd) < 0:
+        if errno == ENOSYS:
+            raise NotImplementedError(f"network namespaces are not available on {sys.platform}")
+        raise os_error(errno, "setns(CLONE_NEWNET)")
+
+
+cdef class Endpoint:
+    """A socket and the calls that use it; base of every conn.
+
+    Parameters
+    ----------
+    sock : socket.socket
+        An open AF_INET socket. It stays usable by the caller; the conn closes it.
+    """
+
+    def __cinit__(self, sock, *args, **kwargs):
+        self.fd = -1
+        self.spare[0] = self.spare[1] = -1
+        self.read_deadline = self.write_deadline = NEVER
+        self.gil = -1
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
+        cdef int fd = sock.fileno()
+        if fd < 0:
+            raise OSError(EBADF, "Bad file descriptor: sock is closed")
+        if sock.family != socket.AF_INET:
+            raise ValueError(f"sock must be an AF_INET socket, not {sock.family!r}")
+        self._type = sock.type
+        self._protocol = sock.proto
+        self._sock = sock
+        self.sock_fd = find_descriptor(sock, fd)
+        self.pid = getpid()
+        self.fd = fd
+
+    def __dealloc__(self):
+        cdef int i
+        # No call can be waiting here: each holds a reference. The socket object closes itself,
+        # with its ResourceWarning.
+        if self.spare[0] >= 0:
+            waker_close(self.spare)
+        for i in range(PEERS):
+            Py_XDECREF(<PyObject *>self.peer_tuples[i])
+
+    # Life
+
+    cdef int live_fd(self) except -1:
+        """The descriptor, for a call that starts now."""
+        if self.fd < 0 or self.sock_fd[0] != self.fd:
+            raise OSError(EBADF, "Bad file descriptor: the conn is closed")
+        return self.fd
+
+    cdef int leave(self) except -1:
+        """End of a use counted in ``users``; the last one out of a closed conn closes it."""
+        self.users -= 1
+        if self.users == 0 and self.fd < 0:
+            self._sock.close()
+        return 0
+
+    def fileno(self):
+        """The socket's descriptor, or -1 once closed."""
+        return self.fd if self.fd >= 0 and self.sock_fd[0] == self.fd else -1
+
+    @property
+    def closed(self):
+        """Whether the conn, or the socket under it, is closed."""
+        return self.fd < 0 or self.sock_fd[0] != self.fd
+
+    def close(self):
+        """Close the conn and its socket; closing again does nothing.
+
+        Notes
+        -----
+        Calls that wait in other threads end with ``OSError(EBADF)``. The descriptor's number
+        goes back to the system when the last of them has left.
+        """
+        if self.fd < 0:
+            return
+        if self.pid != getpid():
+            self.forget_parent()
+        self.fd = -1
+        self.wake_all()
+        if self.spare[0] >= 0:
+            waker_close(self.spare)
+        if self.users == 0:
+            self._sock.close()
+
+    cdef int forget_parent(self) except -1:
+        """In a forked child: the parent's other threads, and so their calls, are not here."""
+        self.pid = getpid()
+        self.users = 0
+        self.waiters = NULL
+        if self.spare[0] >= 0:
+            waker_close(self.spare)  # it is shared with the parent, whose signals it would eat
+        return 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__}: it stands for an open socket")
+
+    @property
+    def local_addr(self):
+        """``(host, port)`` that the socket is bound to (getsockname(2)); port 0 on IP sockets.
+
+        Raises
+        ------
+        OSError
+            EBADF if the conn is closed.
+        """
+        cdef sockaddr_in name
+        cdef socklen_t size = sizeof(name)
+        memset(&name, 0, sizeof(name))
+        if c.getsockname(self.live_fd(), <sockaddr *>&name, &size) < 0:
+            raise os_error(errno, "getsockname")
+        # A raw socket keeps its protocol where the port is.
+        return peer_tuple(name.sin_addr.s_addr, 0 if self._type == c.SOCK_RAW else name.sin_port)
+
+    def __repr__(self):
+        name = type(self).__name__
+        if self.closed:
+            return f"<ipv4.{name} closed>"
+        return f"<ipv4.{name} fd={self.fd} local_addr={self.local_addr}>"
+
+    @property
+    def release_gil(self):
+        """When calls give up the global interpreter lock over a system call.
+
+        None (the default): single reads and writes keep it over the system call, which cannot
+        block and takes about a microsecond, and release it for every wait; batches of 8 messages
+        or more release it. True: every call releases it; for threads that each move single large
+        datagrams on sockets of their own. False: only waits release it; for a latency-bound
+        thread that sends batches beside others that compute, where each return would wait for
+        the interpreter's switch interval (``sys.getswitchinterval``).
+        """
+        return None if self.gil < 0 else bool(self.gil)
+
+    @release_gil.setter
+    def release_gil(self, value):
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"release_gil must be None, True or False, not {value!r}")
+        self.gil = -1 if value is None else 1 if value else 0
+
+    # Time
+
+    def set_deadline(self, when):
+        """Set both deadlines; see `set_read_deadline`."""
+        cdef int64_t moment = as_moment(when)
+        self.live_fd()
+        self.read_deadline = self.write_deadline = moment
+        self.wake_all()
+
+    def set_read_deadline(self, when):
+        """Set the moment after which reads fail.
+
+        Parameters
+        ----------
+        when : float or None
+            Seconds on ``time.monotonic()``; None for no deadline. It governs calls that already
+            wait in other threads too.
+
+        Raises
+        ------
+        ValueError
+            If `when` is not a number.
+        OSError
+            EBADF if the conn is closed.
+
+        Notes
+        -----
+        A call that meets its deadline raises TimeoutError and leaves the conn usable; a deadline
+        that has passed fails every call at once, also when data is there to be had.
+        """
+        cdef int64_t moment = as_moment(when)
+        self.live_fd()
+        self.read_deadline = moment
+        self.wake_all()
+
+    def set_write_deadline(self, when):
+        """Set the moment after which writes fail; see `set_read_deadline`."""
+        cdef int64_t moment = as_moment(when)
+        self.live_fd()
+        self.write_deadline = moment
+        self.wake_all()
+
+    cdef int check_deadline(self, bint writing) except -1:
+        cdef int64_t deadline = self.write_deadline if writing else self.read_deadline
+        if deadline != NEVER and deadline <= monotonic_ns():
+            raise_timeout(writing)
+        return 0
+
+    cdef int wake_all(self) except -1:
+        cdef Waiter *waiter = self.waiters
+        while waiter != NULL:
+            if waiter.ends[1] >= 0:
+                waker_signal(waiter.ends)
+            waiter = waiter.next
+        return 0
+
+    cdef int wait(self, int fd, bint writing, Patience *patience) except -1:
+        """Wait until fd is worth trying again; signal handlers run meanwhile.
+
+        Raises TimeoutError when the deadline (or, without one, the socket's own timeout) has
+        come, BlockingIOError when the socket does not wait at all, and EBADF when the conn was
+        closed.
+        """
+        cdef Waiter waiter
+        cdef Waiter **link
+        cdef pollfd fds[2]
+        cdef int64_t limit, now, left
+        cdef int rc, err, edge = -1, ready = 0
+        if self.pid != getpid():
+            self.forget_parent()
+        if not patience.started:
+            patience.started = True
+            patience.own_limit = NEVER
+            timeout = self._sock.gettimeout()
+            if timeout is not None:
+                if timeout == 0 and (self.write_deadline if writing else self.read_deadline) == NEVER:
+                    raise_would_block()
+                patience.own_limit = monotonic_ns() + <int64_t>(timeout * 1e9)
+            if self.fd != fd:  # gettimeout() may be the caller's own code
+                raise OSError(EBADF, "Bad file descriptor: the conn was closed by another call")
+        waiter.ends[0] = waiter.ends[1] = -1
+        if self.spare[0] >= 0:
+            waiter.ends[0] = self.spare[0]
+            waiter.ends[1] = self.spare[1]
+            self.spare[0] = self.spare[1] = -1
+        else:
+            waker_open(waiter.ends)
+        waiter.next = self.waiters
+        self.waiters = &waiter
+        self.users += 1
+        try:
+            if patience.error_seen:
+                # An unread error queue keeps poll returning at once; wait for what is new.
+                edge = edge_open(fd, writing, &ready)
+                if ready:
+                    return 0
+            fds[0].fd = edge if edge >= 0 else fd
+            fds[0].events = POLLIN if edge >= 0 or not writing else POLLOUT
+            fds[1].fd = waiter.ends[0]
+            fds[1].events = POLLIN
+            while True:
+                limit = self.write_deadline if writing else self.read_deadline
+                if limit == NEVER:
+                    limit = patience.own_limit
+                left = -1
+                if limit != NEVER:
+                    now = monotonic_ns()
+                    if limit <= now:
+                        raise_timeout(writing)
+                    left = limit - now
+                if fds[1].fd < 0 or (patience.error_seen and edge < 0):
+                    left = BLIND_SLICE if left < 0 else min(left, <int64_t>BLIND_SLICE)
+                fds[0].revents = fds[1].revents = 0
+                if patience.error_seen and edge < 0:
+                    fds[0].fd = -1  # it would report the old error for ever
+                with nogil:
+                    rc = poll_ns(fds, 2, left)
+                    err = errno
+                if fds[1].revents:
+                    waker_drain(waiter.ends)
+                if rc < 0 and err != EINTR:
+                    raise os_error(err, "poll")
+                if rc < 0:
+                    PyErr_CheckSignals()
+                if self.fd != fd or self.sock_fd[0] != fd:
+                    raise OSError(EBADF, "Bad file descriptor: the conn was closed by another call")
+                if fds[0].fd < 0 and rc == 0:
+                    self.check_deadline(writing)
+                    return 0
+                if fds[0].revents:
+                    if not fds[0].revents & fds[0].events:
+                        patience.error_seen = True
+                    # The deadline may have been moved into the past while data arrived.
+                    self.check_deadline(writing)
+                    return 0
+        finally:
+            if edge >= 0:
+                c_close(edge)
+            link = &self.waiters
+            while link[0] != NULL and link[0] != &waiter:
+                link = &link[0].next
+            if link[0] != NULL:
+                link[0] = waiter.next
+                if waiter.ends[0] >= 0 and self.spare[0] < 0 and self.fd >= 0:
+                    waker_drain(waiter.ends)
+                    self.spare[0] = waiter.ends[0]
+                    self.spare[1] = waiter.ends[1]
+                    waiter.ends[0] = -1
+                self.leave()
+            if waiter.ends[0] >= 0:
+                waker_close(waiter.ends)
+
+    # Peers
+
+    cdef tuple peer(self, uint32_t address, uint16_t port):
+        """``(host, port)`` of a peer in network order, made once for peers seen lately."""
+        cdef unsigned int slot = ((address >> 24) ^ (address >> 16) ^ port ^ (port >> 8)) & (PEERS - 1)
+        if (
+            self.peer_addr[slot] == address
+            and self.peer_port[slot] == port
+            and self.peer_tuples[slot] != NULL
+        ):
+            return <tuple>self.peer_tuples[slot]
+        cdef tuple made = peer_tuple(address, port)
+        cdef void *old = self.peer_tuples[slot]
+        Py_INCREF(made)
+        self.peer_addr[slot] = address
+        self.peer_port[slot] = port
+        self.peer_tuples[slot] = <void *>made
+        Py_XDECREF(<PyObject *>old)
+        return made
+
+    # Interfaces, as this socket's network namespace knows them
+
+    cdef int interface_index(self, object interface, str name) except -1:
+        """Index of an interface in any accepted form; 0 for None."""
+        cdef ifreq request
+        cdef bytes raw
+        if interface is None:
+            return 0
+        if isinstance(interface, tuple):
+            if len(interface) != 2:
+                raise ValueError(f"{name} must be an (index, name) pair, not {interface!r}")
+            return <int>as_int(interface[0], 1, INT32_MAX, f"{name}: index")
+        if not isinstance(interface, str):
+            return <int>as_int(interface, 1, INT32_MAX, name)
+        raw = interface.encode("utf-8", "surrogateescape")
+        if not 0 < len(raw) < c.IFNAMSIZ or b"\0" in raw:
+            raise ValueError(f"{name}: {interface!r} is not an interface name")
+        memset(&request, 0, sizeof(request))
+        memcpy(request.ifr_name, PyBytes_AS_STRING(raw), len(raw))
+        if ioctl(self.live_fd(), c.SIOCGIFINDEX, &request) < 0:
+            raise os_error(errno, f"{name} {interface!r}")
+        return request.ifr_ifindex
+
+    def _interface(self, int index):
+        """`Interface` of an index, its name empty when the interface is gone."""
+        cdef ifreq request
+        memset(&request, 0, sizeof(request))
+        request.ifr_ifindex = index
+        if ioctl(self.live_fd(), c.SIOCGIFNAME, &request) < 0:
+            if errno != ENODEV:
+                raise os_error(errno, f"interface {index}")
+            return Interface(index, "")
+        return Interface(index, (<bytes>request.ifr_name).decode("utf-8", "surrogateescape"))
+
+    def _interface_index(self, interface, name="interface"):
+        """Index of an interface in any accepted form, 0 for None; raises OSError(ENODEV)."""
+        return self.interface_index(interface, name)
+
+    # The option door
+
+    cdef int get_int(self, int level, int name, str what) except? -1:
+        cdef int32_t value = 0
+        cdef socklen_t size = sizeof(value)
+        cdef int fd = self.live_fd()
+        if name < 0:
+            raise NotImplementedError(f"{what} is not available on {sys.platform}")
+        if c.getsockopt(fd, level, name, &value, &size) < 0:
+            raise os_error(errno, f"getsockopt {what}")
+        if size == 1:  # some options of some systems are a byte
+            return (<unsigned char *>&value)[0]
+        return value
+
+    cdef int set_raw(self, int level, int name, const void *value, unsigned int size,
+                     str what) except -1:
+        cdef int fd = self.live_fd()
+        if name < 0:
+            raise NotImplementedError(f"{what} is not available on {sys.platform}")
+        if c.setsockopt(fd, level, name, value, size) < 0:
+            raise os_error(errno, what)
+        return 0
+
+    def _get_int(self, int level, int name, str what):
+        return self.get_int(level, name, what)
+
+    def _set_int(self, int level, int name, int32_t value, str what):
+        self.set_raw(level, name, &value, sizeof(value), what)
+
+    def _get_bytes(self, int level, int name, int room, str what):
+        cdef socklen_t size = room
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, room)
+        cdef int fd = self.live_fd()
+        memset(PyBytes_AS_STRING(out), 0, room)
+        if name < 0:
+            raise NotImplementedError(f"{what} is not available on {sys.platform}")
+        if c.getsockopt(fd, level, name, PyBytes_AS_STRING(out), &size) < 0:
+            raise os_error(errno, f"getsockopt {what}")
+        return out[:min(<int>size, room)]
+
+    def _set_bytes(self, int level, int name, bytes value, str what):
+        self.set_raw(level, name, PyBytes_AS_STRING(value), <unsigned int>len(value), what)
+
+    def _set_program(self, int name, bytes program, str what):
+        """Hand the kernel an array of struct sock_filter (socket(7))."""
+        cdef c.sock_fprog fprog
+        memset(&fprog, 0, sizeof(fprog))
+        fprog.len = <unsigned short>(len(program) // 8)
+        fprog.filter = <c.sock_filter *>PyBytes_AS_STRING(program)
+        self.set_raw(c.SOL_SOCKET, name, &fprog, sizeof(fprog), what)
+
+
+cdef const int *find_descriptor(object sock, int fd) except NULL:
+    """Where a socket object keeps its descriptor, to see it closed behind the conn's back.
+
+    CPython keeps descriptor and family side by side right behind the object's head; that they
+    are found there is checked, so another layout is refused and never misread.
+    """
+    cdef int *pair = <int *>(<char *><PyObject *>sock + sizeof(PyObject))
+    if pair[0] != fd or pair[1] != socket.AF_INET:
+        raise NotImplementedError(
+            f"sockets of {sys.implementation.name} {sys.version.split()[0]} have an unknown layout"
+        )
+    return pair
+
+
+cdef int64_t as_moment(object when) except? -1:
+    """Seconds on the monotonic clock as nanoseconds; None and infinity are NEVER."""
+    cdef double seconds
+    if when is None:
+        return NEVER
+    if isinstance(when, str) or not hasattr(when, "__float__") and not hasattr(when, "__index__"):
+        raise TypeError(f"when must be a number of seconds or None, not {type(when).__name__}")
+    try:
+        seconds = when
+    except OverflowError:
+        seconds = float("inf") if when > 0 else float("-inf")
+    if seconds != seconds:
+        raise ValueError("when must be a number of seconds, not NaN")
+    if seconds >= 9e9:
+        return NEVER
+    if seconds <= 0:
+        return 0
+    return <int64_t>(seconds * 1e9)
+
+
+cdef int raise_timeout(bint writing) except -1:
+    raise OSError(ETIMEDOUT, f"timed out: the {'write' if writing else 'read'} deadline has passed")
+
+
+cdef int raise_would_block() except -1:
+    raise OSError(EAGAIN, "Resource temporarily unavailable")

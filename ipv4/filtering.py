@@ -1,0 +1,220 @@
+"""What the kernel lets through to a socket: ICMP types, BPF programs, a minimum TTL."""
+
+from operator import index
+
+from .endpoint import KERNEL
+
+__all__ = ["Filtering", "ICMPFilter"]
+
+
+class ICMPFilter:
+    """Which ICMP types a raw ICMP socket does not receive (raw(7), ICMP_FILTER).
+
+    A new filter accepts all. The kernel filters types 0-31 only and always delivers the others,
+    so those are refused here.
+    """
+
+    __slots__ = ("_blocked",)
+
+    def __init__(self):
+        self._blocked = 0
+
+    def accept(self, typ):
+        """Receive messages of a type, 0-31."""
+        self._blocked &= ~_bit(typ)
+
+    def block(self, typ):
+        """Do not receive messages of a type, 0-31.
+
+        Raises
+        ------
+        ValueError
+            For a type above 31, which the kernel cannot filter.
+        """
+        self._blocked |= _bit(typ)
+
+    def set_all(self, block):
+        """Block, or accept, all of the types 0-31."""
+        self._blocked = 0xFFFFFFFF if block else 0
+
+    def will_block(self, typ):
+        """Whether messages of a type, 0-31, are not received."""
+        return bool(self._blocked & _bit(typ))
+
+    def __eq__(self, other):
+        if not isinstance(other, ICMPFilter):
+            return NotImplemented
+        return self._blocked == other._blocked
+
+    __hash__ = None
+
+    def __repr__(self):
+        blocked = [typ for typ in range(32) if self._blocked >> typ & 1]
+        return f"<ipv4.ICMPFilter blocks {blocked}>"
+
+
+def _bit(typ):
+    try:
+        number = index(typ)
+    except TypeError:
+        raise TypeError(f"typ must be an integer, not {type(typ).__name__}") from None
+    if not 0 <= number <= 31:
+        raise ValueError(f"typ must be in 0..31, the types that the kernel filters, not {number}")
+    return 1 << number
+
+
+class Filtering:
+    """Filters of PacketConn and RawConn."""
+
+    __slots__ = ()
+
+    @property
+    def icmp_filter(self):
+        """The `ICMPFilter` of a raw ICMP socket (raw(7), ICMP_FILTER); a copy: assign to change.
+
+        Raises
+        ------
+        OSError
+            EOPNOTSUPP or ENOPROTOOPT on a socket of another kind.
+        """
+        found = ICMPFilter()
+        found._blocked = (
+            self._get_int(KERNEL["SOL_RAW"], KERNEL["ICMP_FILTER"], "ICMP_FILTER") & 0xFFFFFFFF
+        )
+        return found
+
+    @icmp_filter.setter
+    def icmp_filter(self, value):
+        if not isinstance(value, ICMPFilter):
+            raise TypeError(f"icmp_filter must be an ICMPFilter, not {type(value).__name__}")
+        number = value._blocked
+        self._set_int(
+            KERNEL["SOL_RAW"],
+            KERNEL["ICMP_FILTER"],
+            number - (1 << 32) if number >> 31 else number,
+            "ICMP_FILTER",
+        )
+
+    def set_bpf(self, filter, drain=False):
+        """Attach a BPF program that decides which packets are received (socket(7),
+        SO_ATTACH_FILTER), in place of any before.
+
+        Parameters
+        ----------
+        filter : sequence of bpf.RawInstruction, of 4-tuples, or of instructions; or None
+            The program; None detaches. On UDP sockets offset 0 is the UDP header, on raw sockets
+            the IP header. Its result is how many bytes to deliver, 0 for none.
+        drain : bool
+            Also throw away what was queued before the filter, and so was not filtered: all
+            packets are refused, the queue is emptied, then the program is attached.
+
+        Raises
+        ------
+        ValueError
+            If the program is empty, longer than 4096 instructions, or has a field out of range.
+        OSError
+            EINVAL for a program that the kernel's checker refuses, EPERM once locked.
+        """
+        from . import bpf
+
+        program = None if filter is None else bpf.to_raw(filter)
+        if drain:
+            self._attach(bpf.to_raw([bpf.RetConstant(0)]))
+            try:
+                self._drain()
+            except BaseException:
+                self._attach(self._effective(self._program, self._min_ttl))
+                raise
+        self._attach(self._effective(program, self._min_ttl))
+        self._program = program
+
+    def _drain(self):
+        """Empty the receive queue; never waits."""
+        from socket import MSG_DONTWAIT, MSG_TRUNC
+
+        from .message import Message
+
+        batch = [Message(bytearray(1)) for _ in range(32)]
+        try:
+            while self.read_batch(batch, MSG_DONTWAIT | MSG_TRUNC):
+                pass
+        except BlockingIOError:
+            pass
+
+    def _effective(self, program, minimum):
+        """The program that the kernel is given: the TTL's check, then the caller's own."""
+        from . import bpf
+
+        if not minimum:
+            return program
+        check = bpf.minimum_ttl(minimum)
+        if program is None:
+            return check
+        # The check's last instruction accepts; the caller's program begins there instead, with
+        # A zero, as programs expect it.
+        return [*check[:-1], *bpf.to_raw([bpf.LoadConstant(bpf.Register.A, 0)]), *program]
+
+    def _attach(self, program):
+        from . import bpf
+
+        if program is None:
+            try:
+                self._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_DETACH_FILTER"], 0, "detach BPF")
+            except FileNotFoundError:
+                pass  # there was none
+        else:
+            self._set_program(
+                KERNEL["SO_ATTACH_FILTER"],
+                bpf.pack(program),
+                f"SO_ATTACH_FILTER, {len(program)} instructions",
+            )
+
+    def lock_bpf(self):
+        """Forbid every later change of the filter, `set_bpf(None)` and `min_ttl` included
+        (socket(7), SO_LOCK_FILTER, Linux 3.9); it cannot be undone.
+        """
+        self._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_LOCK_FILTER"], 1, "SO_LOCK_FILTER")
+
+    def set_reuseport_bpf(self, program):
+        """Steer packets within a group of SO_REUSEPORT sockets (socket(7),
+        SO_ATTACH_REUSEPORT_CBPF, Linux 4.5).
+
+        Parameters
+        ----------
+        program : sequence, as for `set_bpf`
+            Its result is the index, in the order of binding, of the socket that gets the packet;
+            beyond the group's size the kernel chooses. Offset 0 is the payload.
+
+        Raises
+        ------
+        OSError
+            EINVAL on a socket without SO_REUSEPORT or for a program that the kernel refuses.
+        """
+        from . import bpf
+
+        raw = bpf.to_raw(program)
+        self._set_program(
+            KERNEL["SO_ATTACH_REUSEPORT_CBPF"],
+            bpf.pack(raw),
+            f"SO_ATTACH_REUSEPORT_CBPF, {len(raw)} instructions",
+        )
+
+    @property
+    def min_ttl(self):
+        """Smallest TTL of packets to be received, 1-255, or 0 for any (RFC 5082).
+
+        Linux ignores IP_MINTTL on UDP and raw sockets, so this is a filter that the kernel runs
+        before the one of `set_bpf`.
+        """
+        return self._min_ttl
+
+    @min_ttl.setter
+    def min_ttl(self, value):
+        try:
+            number = index(value)
+        except TypeError:
+            raise TypeError(f"min_ttl must be an integer, not {type(value).__name__}") from None
+        if not 0 <= number <= 255:
+            raise ValueError(f"min_ttl must be in 0..255, not {number}")
+        self._attach(self._effective(self._program, number))
+        self._min_ttl = number

@@ -1,0 +1,41 @@
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_HEADER = 60  # IHL has four bits that count words of 32
+    MAX_OPTIONS = 40
+
+
+cdef uint64_t sum_words(const unsigned char *data, size_t length) noexcept nogil
+cdef uint16_t finish_sum(uint64_t total) noexcept nogil
+
+
+cdef class Header:
+    cdef:
+        int32_t _version
+        int32_t _len
+        int32_t _tos
+        int32_t _total_len
+        int32_t _id
+        int32_t _flags
+        int32_t _frag_off
+        int32_t _ttl
+        int32_t _protocol
+        int32_t _checksum
+        uint32_t _src  # network order, as the other addresses in C here
+        uint32_t _dst
+        bint has_src
+        bint has_dst
+        uint32_t options_len
+        unsigned char *long_options  # only options that a program set too long to marshal
+        unsigned char short_options[40]
+
+    cdef int decode(self, const unsigned char *data, size_t length, int form) except -1
+    cdef int encode(self, unsigned char *out, int form) except -1
+    cdef int encoded_length(self) except -1
+    cdef const unsigned char *options_data(self) noexcept
+    cdef int refuse_to_encode(self) except -1
+    cdef int set_options_bytes(self, const unsigned char *data, size_t length) except -1
+
+
+cdef Header new_header(const unsigned char *data, size_t length)
+cdef int SYSTEM_FORM() noexcept

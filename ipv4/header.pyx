@@ -1,0 +1,674 @@
+"""The IPv4 header (RFC 791 section 3.1) and the Internet checksum (RFC 1071)."""
+
+cimport cython
+from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, int32_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from .boundary cimport address_object, address_text, as_address, as_int, get_buffer
+from .libc.socket cimport htons, ntohs
+
+import os
+import sys
+
+from .constants import HeaderFlags
+
+# IntFlag construction costs more than parsing a whole header: each value of three bits once.
+cdef tuple FLAGS = tuple(HeaderFlags(value) for value in range(8))
+
+cdef enum Form:
+    # How a raw socket's headers differ from the wire: the byte order of total length and
+    # fragment offset, and whether the kernel takes the header's length off the total.
+    WIRE = 0
+    HOST_ORDER = 1
+    HOST_ORDER_WITHOUT_HEADER = 2
+
+FORMATS = {
+    "wire": WIRE,
+    "linux": WIRE,
+    "openbsd": WIRE,
+    "freebsd": WIRE,
+    "freebsd11": WIRE,
+    "freebsd10": HOST_ORDER,
+    "freebsd9": HOST_ORDER_WITHOUT_HEADER,
+    "darwin": HOST_ORDER_WITHOUT_HEADER,
+    "dragonfly": HOST_ORDER_WITHOUT_HEADER,
+    "netbsd": HOST_ORDER_WITHOUT_HEADER,
+}
+
+
+def system_format(platform=sys.platform, release=None):
+    """Name of the form that raw sockets of a system use, a key of `FORMATS`.
+
+    Parameters
+    ----------
+    platform : str
+        As ``sys.platform`` gives it.
+    release : str, optional
+        The kernel's release, which decides on FreeBSD; this system's when not given.
+    """
+    name = platform.rstrip("0123456789")
+    if name == "ios":
+        return "darwin"
+    if name == "freebsd":
+        major = int((release or os.uname().release).split(".")[0])
+        return "freebsd9" if major < 10 else "freebsd10" if major == 10 else "freebsd"
+    return name if name in FORMATS else "wire"
+
+
+cdef int _system_form = FORMATS[system_format()]
+
+
+cdef int SYSTEM_FORM() noexcept:
+    return _system_form
+
+
+cdef int form_of(object name) except -1:
+    if name is None:
+        return _system_form
+    form = FORMATS.get(name) if isinstance(name, str) else None
+    if form is None:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {name!r}")
+    return form
+
+
+# The Internet checksum
+
+cdef uint64_t sum_words(const unsigned char *data, size_t length) noexcept nogil:
+    """Sum of the 16-bit words of data, in this machine's byte order, not yet folded.
+
+    The sum does not depend on byte order but for a swap at its end (RFC 1071 section 2(B)), so
+    words of 32 bits are added in 64: no carry is lost below 16 GiB.
+    """
+    cdef uint64_t total = 0
+    cdef uint32_t word
+    cdef uint16_t half = 0
+    cdef size_t words = length >> 2, i
+    for i in range(words):
+        memcpy(&word, data + 4 * i, 4)
+        total += word
+    if length & 2:
+        memcpy(&half, data + 4 * words, 2)
+        total += half
+    if length & 1:
+        half = 0
+        memcpy(&half, data + length - 1, 1)  # the missing byte counts as zero
+        total += half
+    return total
+
+
+cdef uint16_t finish_sum(uint64_t total) noexcept nogil:
+    """Fold a sum of `sum_words` to 16 bits, as a number in network order."""
+    total = (total & 0xFFFFFFFFU) + (total >> 32)
+    total = (total & 0xFFFFFFFFU) + (total >> 32)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return ntohs(<uint16_t>total)
+
+
+def checksum(buf, initial=0):
+    """The Internet checksum of a buffer (RFC 1071).
+
+    Parameters
+    ----------
+    buf : bytes-like
+        Any length; an odd last byte is padded with a zero byte.
+    initial : int
+        Sum to start from, such as that of a pseudo header. A checksum is the complement of its
+        sum, so parts are chained by ``checksum(b, initial=0xFFFF ^ checksum(a))``, where every
+        part but the last has an even length.
+
+    Returns
+    -------
+    int
+        The 16-bit checksum, to be stored in network order. Over data that holds its right
+        checksum the result is 0.
+
+    Raises
+    ------
+    TypeError
+        If `buf` is not bytes-like.
+    ValueError
+        If `initial` is negative or beyond 63 bits.
+    """
+    cdef Py_buffer view
+    cdef uint64_t total, start
+    start = as_int(initial, 0, INT64_MAX, "initial")
+    get_buffer(buf, &view, False, "buf")
+    if view.len > 1 << 20:
+        with nogil:
+            total = sum_words(<const unsigned char *>view.buf, view.len)
+    else:
+        total = sum_words(<const unsigned char *>view.buf, view.len)
+    PyBuffer_Release(&view)
+    total = finish_sum(total)
+    while start:
+        total += start & 0xFFFF
+        start >>= 16
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return <int>(~total & 0xFFFF)
+
+
+# The header
+
+cdef Header new_header(const unsigned char *data, size_t length):
+    cdef Header header = Header.__new__(Header)
+    header.decode(data, length, _system_form)
+    return header
+
+
+def parse_header(buf):
+    """A new `Header` from the first bytes of a buffer.
+
+    Parameters
+    ----------
+    buf : bytes-like
+        A packet as a raw socket of this system delivers it; what follows the header is ignored.
+
+    Raises
+    ------
+    ValueError
+        As `Header.parse`.
+    """
+    cdef Py_buffer view
+    get_buffer(buf, &view, False, "buf")
+    try:
+        return new_header(<const unsigned char *>view.buf, view.len)
+    finally:
+        PyBuffer_Release(&view)
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Header:
+    """Header(version=4, len=20, tos=0, total_len=0, id=0, flags=0, frag_off=0, ttl=0, \
+protocol=0, checksum=0, src=None, dst=None, options=b"")
+
+    An IPv4 header (RFC 791 section 3.1). Every field is an attribute that can be set.
+
+    Attributes
+    ----------
+    version : int
+        4. Marshalling always writes 4.
+    len : int
+        Length of the header in bytes, options included.
+    tos : int
+        Type of service: DSCP in the upper six bits (RFC 2474), ECN in the lower two (RFC 3168).
+    total_len : int
+        Length of header and payload in bytes.
+    id : int
+        Identification, which ties fragments together.
+    flags : HeaderFlags
+        Fragmentation flags.
+    frag_off : int
+        Fragment offset in units of 8 bytes, the 13 bits of the field.
+    ttl, protocol, checksum : int
+        As in RFC 791. The checksum is written as it stands here; see `compute_checksum`.
+    src, dst : ipaddress.IPv4Address or None
+        Addresses; any form of an address can be assigned.
+    options : bytes
+        Options with their padding, a multiple of 4 and at most 40 bytes long when marshalled.
+
+    Notes
+    -----
+    A field takes any 32-bit integer, so that a program can build a header in steps; whether it
+    fits its bits is checked by `marshal`, which names the field that does not.
+    """
+
+    def __init__(self, version=4, len=20, tos=0, total_len=0, id=0, flags=0, frag_off=0, ttl=0,
+                 protocol=0, checksum=0, src=None, dst=None, options=b""):
+        self._version = as_int(version, INT32_MIN, INT32_MAX, "version")
+        self._len = as_int(len, INT32_MIN, INT32_MAX, "len")
+        self._tos = as_int(tos, INT32_MIN, INT32_MAX, "tos")
+        self._total_len = as_int(total_len, INT32_MIN, INT32_MAX, "total_len")
+        self._id = as_int(id, INT32_MIN, INT32_MAX, "id")
+        self._flags = as_int(flags, INT32_MIN, INT32_MAX, "flags")
+        self._frag_off = as_int(frag_off, INT32_MIN, INT32_MAX, "frag_off")
+        self._ttl = as_int(ttl, INT32_MIN, INT32_MAX, "ttl")
+        self._protocol = as_int(protocol, INT32_MIN, INT32_MAX, "protocol")
+        self._checksum = as_int(checksum, INT32_MIN, INT32_MAX, "checksum")
+        self.has_src = src is not None
+        if self.has_src:
+            as_address(src, &self._src, "src")
+        self.has_dst = dst is not None
+        if self.has_dst:
+            as_address(dst, &self._dst, "dst")
+        if options is not b"":
+            self.options = options
+
+    def __dealloc__(self):
+        PyMem_Free(self.long_options)
+
+    # Fields
+
+    @property
+    def version(self):
+        """Protocol version, 4."""
+        return self._version
+
+    @version.setter
+    def version(self, value):
+        self._version = as_int(value, INT32_MIN, INT32_MAX, "version")
+
+    @property
+    def len(self):
+        """Length of the header in bytes."""
+        return self._len
+
+    @len.setter
+    def len(self, value):
+        self._len = as_int(value, INT32_MIN, INT32_MAX, "len")
+
+    @property
+    def tos(self):
+        """Type of service, 0-255."""
+        return self._tos
+
+    @tos.setter
+    def tos(self, value):
+        self._tos = as_int(value, INT32_MIN, INT32_MAX, "tos")
+
+    @property
+    def total_len(self):
+        """Length of header and payload in bytes, 0-65535."""
+        return self._total_len
+
+    @total_len.setter
+    def total_len(self, value):
+        self._total_len = as_int(value, INT32_MIN, INT32_MAX, "total_len")
+
+    @property
+    def id(self):
+        """Identification, 0-65535."""
+        return self._id
+
+    @id.setter
+    def id(self, value):
+        self._id = as_int(value, INT32_MIN, INT32_MAX, "id")
+
+    @property
+    def flags(self):
+        """Fragmentation flags, `HeaderFlags`."""
+        return FLAGS[self._flags] if 0 <= self._flags <= 7 else HeaderFlags(self._flags)
+
+    @flags.setter
+    def flags(self, value):
+        self._flags = as_int(value, INT32_MIN, INT32_MAX, "flags")
+
+    @property
+    def frag_off(self):
+        """Fragment offset in units of 8 bytes, 0-8191."""
+        return self._frag_off
+
+    @frag_off.setter
+    def frag_off(self, value):
+        self._frag_off = as_int(value, INT32_MIN, INT32_MAX, "frag_off")
+
+    @property
+    def ttl(self):
+        """Time to live in hops, 0-255."""
+        return self._ttl
+
+    @ttl.setter
+    def ttl(self, value):
+        self._ttl = as_int(value, INT32_MIN, INT32_MAX, "ttl")
+
+    @property
+    def protocol(self):
+        """Protocol of the payload, 0-255 (IANA's registry)."""
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, value):
+        self._protocol = as_int(value, INT32_MIN, INT32_MAX, "protocol")
+
+    @property
+    def checksum(self):
+        """Header checksum, 0-65535."""
+        return self._checksum
+
+    @checksum.setter
+    def checksum(self, value):
+        self._checksum = as_int(value, INT32_MIN, INT32_MAX, "checksum")
+
+    @property
+    def src(self):
+        """Source address, or None."""
+        return address_object(self._src) if self.has_src else None
+
+    @src.setter
+    def src(self, value):
+        if value is None:
+            self.has_src = False
+            self._src = 0
+        else:
+            as_address(value, &self._src, "src")
+            self.has_src = True
+
+    @property
+    def dst(self):
+        """Destination address, or None."""
+        return address_object(self._dst) if self.has_dst else None
+
+    @dst.setter
+    def dst(self, value):
+        if value is None:
+            self.has_dst = False
+            self._dst = 0
+        else:
+            as_address(value, &self._dst, "dst")
+            self.has_dst = True
+
+    @property
+    def options(self):
+        """Options as they stand in the header, padding included."""
+        return PyBytes_FromStringAndSize(<char *>self.options_data(), self.options_len)
+
+    @options.setter
+    def options(self, value):
+        cdef Py_buffer view
+        get_buffer(value, &view, False, "options")
+        try:
+            if view.len > 65535:
+                raise ValueError(f"options must be at most 40 bytes long, not {view.len}")
+            self.set_options_bytes(<const unsigned char *>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef const unsigned char *options_data(self) noexcept:
+        return self.long_options if self.long_options != NULL else self.short_options
+
+    cdef int set_options_bytes(self, const unsigned char *data, size_t length) except -1:
+        cdef unsigned char *long_options = NULL
+        if length > MAX_OPTIONS:
+            long_options = <unsigned char *>PyMem_Malloc(length)
+            if long_options == NULL:
+                raise MemoryError()
+            memcpy(long_options, data, length)
+        elif length:
+            memcpy(self.short_options, data, length)
+        if self.long_options != NULL:
+            PyMem_Free(self.long_options)
+        self.long_options = long_options
+        self.options_len = <uint32_t>length
+        return 0
+
+    # Bytes
+
+    def parse(self, buf, format=None):
+        """Read the header at the start of a buffer into this object.
+
+        Parameters
+        ----------
+        buf : bytes-like
+            The packet; what follows the header is ignored.
+        format : str, optional
+            Whose form the bytes have: ``"wire"``, or that of a system's raw sockets (``"linux"``,
+            ``"darwin"``, ``"dragonfly"``, ``"netbsd"``, ``"freebsd9"``, ``"freebsd10"``,
+            ``"freebsd"``, ``"openbsd"``). This system's by default.
+
+        Raises
+        ------
+        ValueError
+            "header too short" for fewer than 20 bytes or an IHL below 5, "extension header too
+            short" for an IHL beyond the buffer, and for a version other than 4. The object is
+            then unchanged.
+
+        Notes
+        -----
+        Neither the checksum nor the total length is verified: a quoted or captured header is
+        often cut, or had its checksum left to the hardware. Compare `compute_checksum`.
+        """
+        cdef Py_buffer view
+        cdef int form = _system_form if format is None else form_of(format)
+        get_buffer(buf, &view, False, "buf")
+        try:
+            self.decode(<const unsigned char *>view.buf, view.len, form)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int decode(self, const unsigned char *data, size_t length, int form) except -1:
+        cdef size_t header_len
+        cdef uint16_t total, offset
+        if length < 20:
+            raise ValueError("header too short")
+        header_len = (data[0] & 0x0F) << 2
+        if header_len < 20:
+            raise ValueError("header too short")
+        if header_len > length:
+            raise ValueError("extension header too short")
+        if data[0] >> 4 != 4:
+            raise ValueError(f"version must be 4, not {data[0] >> 4}")
+        memcpy(&total, data + 2, 2)
+        memcpy(&offset, data + 6, 2)
+        if form == WIRE:
+            total = ntohs(total)
+            offset = ntohs(offset)
+        if header_len > 20 or self.long_options != NULL:
+            self.set_options_bytes(data + 20, header_len - 20)
+        else:
+            self.options_len = 0
+        self._version = 4
+        self._len = <int32_t>header_len
+        self._tos = data[1]
+        self._total_len = total
+        if form == HOST_ORDER_WITHOUT_HEADER:
+            self._total_len += <int32_t>header_len
+        self._id = (data[4] << 8) | data[5]
+        self._flags = offset >> 13
+        self._frag_off = offset & 0x1FFF
+        self._ttl = data[8]
+        self._protocol = data[9]
+        self._checksum = (data[10] << 8) | data[11]
+        memcpy(&self._src, data + 12, 4)
+        memcpy(&self._dst, data + 16, 4)
+        self.has_src = True
+        self.has_dst = True
+        return 0
+
+    def marshal(self, format=None):
+        """The header as bytes.
+
+        Parameters
+        ----------
+        format : str, optional
+            As in `parse`.
+
+        Returns
+        -------
+        bytes
+            20 bytes and the options. Version is always 4, IHL follows the options.
+
+        Raises
+        ------
+        ValueError
+            If `len` is below 20, `dst` is missing, the options are not a multiple of 4 or longer
+            than 40, or a field does not fit its bits; the message names the field.
+        """
+        cdef int form = _system_form if format is None else form_of(format)
+        out = PyBytes_FromStringAndSize(NULL, self.encoded_length())
+        self.encode(<unsigned char *>PyBytes_AS_STRING(out), form)
+        return out
+
+    cdef int encoded_length(self) except -1:
+        """Length of the marshalled header, after every check that encoding needs."""
+        if (
+            (self._tos | self._ttl | self._protocol) & ~0xFF
+            or (self._total_len | self._id | self._checksum) & ~0xFFFF
+            or self._frag_off & ~0x1FFF
+            or self._flags & ~7
+            or self._len < 20
+            or not self.has_dst
+            or self.options_len & ~0x3C
+            or self.options_len > MAX_OPTIONS
+        ):
+            self.refuse_to_encode()
+        return 20 + <int>self.options_len
+
+    cdef int refuse_to_encode(self) except -1:
+        if self._len < 20:
+            raise ValueError(f"header too short: len must be at least 20, not {self._len}")
+        for name, value, limit in (
+            ("tos", self._tos, 0xFF),
+            ("total_len", self._total_len, 0xFFFF),
+            ("id", self._id, 0xFFFF),
+            ("flags", self._flags, 7),
+            ("frag_off", self._frag_off, 0x1FFF),
+            ("ttl", self._ttl, 0xFF),
+            ("protocol", self._protocol, 0xFF),
+            ("checksum", self._checksum, 0xFFFF),
+        ):
+            if not 0 <= value <= limit:
+                raise ValueError(f"{name} must be in 0..{limit}, not {value}")
+        if self.options_len > MAX_OPTIONS:
+            raise ValueError(f"options must be at most 40 bytes long, not {self.options_len}")
+        if self.options_len & 3:
+            raise ValueError(
+                f"options must be a multiple of 4 bytes long, not {self.options_len}"
+            )
+        raise ValueError("missing address: dst must be set")
+
+    cdef int encode(self, unsigned char *out, int form) except -1:
+        """Write the header; encoded_length() was called and out has that much room."""
+        cdef uint16_t total = <uint16_t>self._total_len
+        cdef uint16_t offset = <uint16_t>(self._flags << 13 | self._frag_off)
+        if form == WIRE:
+            total = htons(total)
+            offset = htons(offset)
+        out[0] = 0x40 | <unsigned char>((20 + self.options_len) >> 2)
+        out[1] = <unsigned char>self._tos
+        memcpy(out + 2, &total, 2)
+        out[4] = <unsigned char>(self._id >> 8)
+        out[5] = <unsigned char>self._id
+        memcpy(out + 6, &offset, 2)
+        out[8] = <unsigned char>self._ttl
+        out[9] = <unsigned char>self._protocol
+        out[10] = <unsigned char>(self._checksum >> 8)
+        out[11] = <unsigned char>self._checksum
+        memcpy(out + 12, &self._src, 4)
+        memcpy(out + 16, &self._dst, 4)
+        if self.options_len:
+            memcpy(out + 20, self.options_data(), self.options_len)
+        return 0
+
+    def __bytes__(self):
+        return self.marshal()
+
+    def compute_checksum(self):
+        """The checksum that this header has on the wire (RFC 791 section 3.1).
+
+        Returns
+        -------
+        int
+            What `checksum` must hold; the attribute itself is left as it is, so that comparing
+            the two verifies a received header.
+
+        Raises
+        ------
+        ValueError
+            As `marshal`.
+        """
+        cdef unsigned char out[MAX_HEADER]
+        cdef int length = self.encoded_length()
+        self.encode(out, WIRE)
+        out[10] = out[11] = 0
+        return <int>(~finish_sum(sum_words(out, length)) & 0xFFFF)
+
+    def iter_options(self):
+        """The options one by one (RFC 791 section 3.1).
+
+        Yields
+        ------
+        type : int
+            The option's first octet: copied flag, class and number.
+        data : bytes
+            What follows its length octet; empty for No Operation (1), which has none.
+
+        Raises
+        ------
+        ValueError
+            At the call, if a length octet is missing, below 2, or runs past the options.
+
+        Notes
+        -----
+        End of Option List (0) ends the iteration and is not given itself.
+        """
+        cdef bytes options = self.options
+        cdef size_t at = 0, size = <size_t>self.options_len
+        cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(options)
+        found = []
+        while at < size and data[at] != 0:
+            if data[at] == 1:
+                found.append((1, b""))
+                at += 1
+                continue
+            if at + 1 >= size:
+                raise ValueError(f"option {data[at]} at offset {at} has no length octet")
+            if data[at + 1] < 2 or at + data[at + 1] > size:
+                raise ValueError(
+                    f"option {data[at]} at offset {at} has length {data[at + 1]},"
+                    f" of {size - at} bytes left"
+                )
+            found.append((data[at], options[at + 2:at + data[at + 1]]))
+            at += data[at + 1]
+        return iter(found)
+
+    # Python's manners
+
+    def __eq__(self, other):
+        if not isinstance(other, Header):
+            return NotImplemented
+        cdef Header o = <Header>other
+        return (
+            self._version == o._version
+            and self._len == o._len
+            and self._tos == o._tos
+            and self._total_len == o._total_len
+            and self._id == o._id
+            and self._flags == o._flags
+            and self._frag_off == o._frag_off
+            and self._ttl == o._ttl
+            and self._protocol == o._protocol
+            and self._checksum == o._checksum
+            and self.has_src == o.has_src
+            and self._src == o._src
+            and self.has_dst == o.has_dst
+            and self._dst == o._dst
+            and self.options_len == o.options_len
+            and memcmp(self.options_data(), o.options_data(), self.options_len) == 0
+        )
+
+    __hash__ = None
+
+    def __reduce__(self):
+        return Header, (
+            self._version, self._len, self._tos, self._total_len, self._id, int(self._flags),
+            self._frag_off, self._ttl, self._protocol, self._checksum,
+            None if not self.has_src else address_text(self._src),
+            None if not self.has_dst else address_text(self._dst),
+            self.options,
+        )
+
+    def __repr__(self):
+        return (
+            f"Header(version={self._version}, len={self._len}, tos={self._tos:#x},"
+            f" total_len={self._total_len}, id={self._id:#x}, flags={self.flags!r},"
+            f" frag_off={self._frag_off}, ttl={self._ttl}, protocol={self._protocol},"
+            f" checksum={self._checksum:#x},"
+            f" src={address_text(self._src) if self.has_src else None!r},"
+            f" dst={address_text(self._dst) if self.has_dst else None!r},"
+            f" options={self.options!r})"
+        )
+
+    def __str__(self):
+        return (
+            f"ver={self._version} hdrlen={self._len} tos={self._tos:#x}"
+            f" totallen={self._total_len} id={self._id:#x} flags={self._flags:#x}"
+            f" fragoff={self._frag_off:#x} ttl={self._ttl} proto={self._protocol}"
+            f" cksum={self._checksum:#x}"
+            f" src={address_text(self._src) if self.has_src else '<nil>'}"
+            f" dst={address_text(self._dst) if self.has_dst else '<nil>'}"
+        )

@@ -1,0 +1,506 @@
+/* What this system lacks, said once.
+ *
+ * Every socket option that some system does without has a name here with OPT_ before it, whose
+ * value is -1 where the headers have no such symbol; the door to setsockopt (endpoint.pyx) turns
+ * that into NotImplementedError. Likewise the calls: where the build found no recvmmsg, sendmmsg,
+ * eventfd or epoll (config.h), the functions below do the same with what POSIX has. Nothing above
+ * this header asks which system it is on. */
+#ifndef IPV4_COMPAT_H
+#define IPV4_COMPAT_H
+
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/ip.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+#if HAVE_LINUX_FILTER_H
+#include <linux/filter.h>
+#endif
+#if HAVE_LINUX_ERRQUEUE_H
+#include <linux/errqueue.h>
+#endif
+#if HAVE_EVENTFD
+#include <sys/eventfd.h>
+#endif
+#if HAVE_EPOLL_CREATE1
+#include <sys/epoll.h>
+#endif
+#if HAVE_SETNS
+#include <sched.h>
+#endif
+
+/* The kernel's numbers that libc headers older than the kernel do not name yet. */
+#if defined(SO_EE_ORIGIN_ICMP) || defined(SOL_UDP)
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+#endif
+#ifndef SOL_UDP
+#define SOL_UDP IPPROTO_UDP
+#endif
+#ifndef SOL_RAW
+#define SOL_RAW 255
+#endif
+#ifndef ICMP_FILTER
+#define ICMP_FILTER 1 /* <linux/icmp.h>, which clashes with <netinet/ip_icmp.h> */
+#endif
+#ifndef MSG_ERRQUEUE
+#define MSG_ERRQUEUE 0
+#endif
+
+/* IP level */
+#ifdef IP_TOS
+#define OPT_IP_TOS IP_TOS
+#else
+#define OPT_IP_TOS -1
+#endif
+#ifdef IP_TTL
+#define OPT_IP_TTL IP_TTL
+#else
+#define OPT_IP_TTL -1
+#endif
+#ifdef IP_HDRINCL
+#define OPT_IP_HDRINCL IP_HDRINCL
+#else
+#define OPT_IP_HDRINCL -1
+#endif
+#ifdef IP_OPTIONS
+#define OPT_IP_OPTIONS IP_OPTIONS
+#else
+#define OPT_IP_OPTIONS -1
+#endif
+#ifdef IP_RECVOPTS
+#define OPT_IP_RECVOPTS IP_RECVOPTS
+#else
+#define OPT_IP_RECVOPTS -1
+#endif
+#ifdef IP_RETOPTS
+#define OPT_IP_RETOPTS IP_RETOPTS
+#else
+#define OPT_IP_RETOPTS -1
+#endif
+#ifdef IP_PKTINFO
+#define OPT_IP_PKTINFO IP_PKTINFO
+#else
+#define OPT_IP_PKTINFO -1
+#endif
+#ifdef IP_MTU_DISCOVER
+#define OPT_IP_MTU_DISCOVER IP_MTU_DISCOVER
+#else
+#define OPT_IP_MTU_DISCOVER -1
+#endif
+#ifdef IP_MTU
+#define OPT_IP_MTU IP_MTU
+#else
+#define OPT_IP_MTU -1
+#endif
+#ifdef IP_RECVERR
+#define OPT_IP_RECVERR IP_RECVERR
+#else
+#define OPT_IP_RECVERR -1
+#endif
+#ifdef IP_RECVTTL
+#define OPT_IP_RECVTTL IP_RECVTTL
+#else
+#define OPT_IP_RECVTTL -1
+#endif
+#ifdef IP_RECVTOS
+#define OPT_IP_RECVTOS IP_RECVTOS
+#else
+#define OPT_IP_RECVTOS -1
+#endif
+#ifdef IP_RECVORIGDSTADDR
+#define OPT_IP_RECVORIGDSTADDR IP_RECVORIGDSTADDR
+#else
+#define OPT_IP_RECVORIGDSTADDR -1
+#endif
+#ifdef IP_FREEBIND
+#define OPT_IP_FREEBIND IP_FREEBIND
+#else
+#define OPT_IP_FREEBIND -1
+#endif
+#ifdef IP_TRANSPARENT
+#define OPT_IP_TRANSPARENT IP_TRANSPARENT
+#else
+#define OPT_IP_TRANSPARENT -1
+#endif
+#ifdef IP_MINTTL
+#define OPT_IP_MINTTL IP_MINTTL
+#else
+#define OPT_IP_MINTTL -1
+#endif
+#ifdef IP_ROUTER_ALERT
+#define OPT_IP_ROUTER_ALERT IP_ROUTER_ALERT
+#else
+#define OPT_IP_ROUTER_ALERT -1
+#endif
+#ifdef IP_MULTICAST_IF
+#define OPT_IP_MULTICAST_IF IP_MULTICAST_IF
+#else
+#define OPT_IP_MULTICAST_IF -1
+#endif
+#ifdef IP_MULTICAST_TTL
+#define OPT_IP_MULTICAST_TTL IP_MULTICAST_TTL
+#else
+#define OPT_IP_MULTICAST_TTL -1
+#endif
+#ifdef IP_MULTICAST_LOOP
+#define OPT_IP_MULTICAST_LOOP IP_MULTICAST_LOOP
+#else
+#define OPT_IP_MULTICAST_LOOP -1
+#endif
+#ifdef IP_MULTICAST_ALL
+#define OPT_IP_MULTICAST_ALL IP_MULTICAST_ALL
+#else
+#define OPT_IP_MULTICAST_ALL -1
+#endif
+#ifdef IP_UNICAST_IF
+#define OPT_IP_UNICAST_IF IP_UNICAST_IF
+#else
+#define OPT_IP_UNICAST_IF -1
+#endif
+#ifdef MCAST_JOIN_GROUP
+#define OPT_MCAST_JOIN_GROUP MCAST_JOIN_GROUP
+#else
+#define OPT_MCAST_JOIN_GROUP -1
+#endif
+#ifdef MCAST_LEAVE_GROUP
+#define OPT_MCAST_LEAVE_GROUP MCAST_LEAVE_GROUP
+#else
+#define OPT_MCAST_LEAVE_GROUP -1
+#endif
+#ifdef MCAST_BLOCK_SOURCE
+#define OPT_MCAST_BLOCK_SOURCE MCAST_BLOCK_SOURCE
+#else
+#define OPT_MCAST_BLOCK_SOURCE -1
+#endif
+#ifdef MCAST_UNBLOCK_SOURCE
+#define OPT_MCAST_UNBLOCK_SOURCE MCAST_UNBLOCK_SOURCE
+#else
+#define OPT_MCAST_UNBLOCK_SOURCE -1
+#endif
+#ifdef MCAST_JOIN_SOURCE_GROUP
+#define OPT_MCAST_JOIN_SOURCE_GROUP MCAST_JOIN_SOURCE_GROUP
+#else
+#define OPT_MCAST_JOIN_SOURCE_GROUP -1
+#endif
+#ifdef MCAST_LEAVE_SOURCE_GROUP
+#define OPT_MCAST_LEAVE_SOURCE_GROUP MCAST_LEAVE_SOURCE_GROUP
+#else
+#define OPT_MCAST_LEAVE_SOURCE_GROUP -1
+#endif
+#ifdef MCAST_MSFILTER
+#define OPT_MCAST_MSFILTER MCAST_MSFILTER
+#else
+#define OPT_MCAST_MSFILTER -1
+#endif
+
+/* socket level */
+#ifdef SO_TIMESTAMPNS
+#define OPT_SO_TIMESTAMPNS SO_TIMESTAMPNS
+#else
+#define OPT_SO_TIMESTAMPNS -1
+#endif
+#ifdef SO_TIMESTAMPING
+#define OPT_SO_TIMESTAMPING SO_TIMESTAMPING
+#else
+#define OPT_SO_TIMESTAMPING -1
+#endif
+#ifdef SO_RXQ_OVFL
+#define OPT_SO_RXQ_OVFL SO_RXQ_OVFL
+#else
+#define OPT_SO_RXQ_OVFL -1
+#endif
+#ifdef SO_BINDTOIFINDEX
+#define OPT_SO_BINDTOIFINDEX SO_BINDTOIFINDEX
+#else
+#define OPT_SO_BINDTOIFINDEX -1
+#endif
+#ifdef SO_MARK
+#define OPT_SO_MARK SO_MARK
+#else
+#define OPT_SO_MARK -1
+#endif
+#ifdef SO_PRIORITY
+#define OPT_SO_PRIORITY SO_PRIORITY
+#else
+#define OPT_SO_PRIORITY -1
+#endif
+#ifdef SO_RCVBUFFORCE
+#define OPT_SO_RCVBUFFORCE SO_RCVBUFFORCE
+#else
+#define OPT_SO_RCVBUFFORCE -1
+#endif
+#ifdef SO_SNDBUFFORCE
+#define OPT_SO_SNDBUFFORCE SO_SNDBUFFORCE
+#else
+#define OPT_SO_SNDBUFFORCE -1
+#endif
+#ifdef SO_BUSY_POLL
+#define OPT_SO_BUSY_POLL SO_BUSY_POLL
+#else
+#define OPT_SO_BUSY_POLL -1
+#endif
+#ifdef SO_BROADCAST
+#define OPT_SO_BROADCAST SO_BROADCAST
+#else
+#define OPT_SO_BROADCAST -1
+#endif
+#ifdef SO_REUSEPORT
+#define OPT_SO_REUSEPORT SO_REUSEPORT
+#else
+#define OPT_SO_REUSEPORT -1
+#endif
+#ifdef SO_ATTACH_FILTER
+#define OPT_SO_ATTACH_FILTER SO_ATTACH_FILTER
+#else
+#define OPT_SO_ATTACH_FILTER -1
+#endif
+#ifdef SO_DETACH_FILTER
+#define OPT_SO_DETACH_FILTER SO_DETACH_FILTER
+#else
+#define OPT_SO_DETACH_FILTER -1
+#endif
+#ifdef SO_LOCK_FILTER
+#define OPT_SO_LOCK_FILTER SO_LOCK_FILTER
+#else
+#define OPT_SO_LOCK_FILTER -1
+#endif
+#ifdef SO_ATTACH_REUSEPORT_CBPF
+#define OPT_SO_ATTACH_REUSEPORT_CBPF SO_ATTACH_REUSEPORT_CBPF
+#else
+#define OPT_SO_ATTACH_REUSEPORT_CBPF -1
+#endif
+#ifdef SO_DOMAIN
+#define OPT_SO_DOMAIN SO_DOMAIN
+#else
+#define OPT_SO_DOMAIN -1
+#endif
+#ifdef SO_PROTOCOL
+#define OPT_SO_PROTOCOL SO_PROTOCOL
+#else
+#define OPT_SO_PROTOCOL -1
+#endif
+#ifdef SCM_TIMESTAMPNS
+#define OPT_SCM_TIMESTAMPNS SCM_TIMESTAMPNS
+#else
+#define OPT_SCM_TIMESTAMPNS -1
+#endif
+#ifdef SCM_TIMESTAMPING
+#define OPT_SCM_TIMESTAMPING SCM_TIMESTAMPING
+#else
+#define OPT_SCM_TIMESTAMPING -1
+#endif
+
+/* UDP level */
+#ifdef UDP_SEGMENT
+#define OPT_UDP_SEGMENT UDP_SEGMENT
+#else
+#define OPT_UDP_SEGMENT -1
+#endif
+#ifdef UDP_GRO
+#define OPT_UDP_GRO UDP_GRO
+#else
+#define OPT_UDP_GRO -1
+#endif
+
+#if !HAVE_IN_PKTINFO
+struct in_pktinfo {
+  int ipi_ifindex;
+  struct in_addr ipi_spec_dst, ipi_addr;
+};
+#endif
+#if !HAVE_IP_MREQN
+struct ip_mreqn {
+  struct in_addr imr_multiaddr, imr_address;
+  int imr_ifindex;
+};
+#endif
+#if !HAVE_GROUP_SOURCE_REQ
+struct group_req {
+  uint32_t gr_interface;
+  struct sockaddr_storage gr_group;
+};
+struct group_source_req {
+  uint32_t gsr_interface;
+  struct sockaddr_storage gsr_group, gsr_source;
+};
+#endif
+#if !HAVE_GROUP_FILTER
+struct group_filter {
+  uint32_t gf_interface;
+  struct sockaddr_storage gf_group;
+  uint32_t gf_fmode, gf_numsrc;
+  struct sockaddr_storage gf_slist[1];
+};
+#endif
+#if !HAVE_LINUX_FILTER_H
+struct sock_filter {
+  uint16_t code;
+  uint8_t jt, jf;
+  uint32_t k;
+};
+struct sock_fprog {
+  unsigned short len;
+  struct sock_filter *filter;
+};
+#endif
+#if !HAVE_LINUX_ERRQUEUE_H
+struct sock_extended_err {
+  uint32_t ee_errno;
+  uint8_t ee_origin, ee_type, ee_code, ee_pad;
+  uint32_t ee_info, ee_data;
+};
+#endif
+
+/* Batches: one system call where there is one for it, else the first message alone. */
+#if HAVE_MMSGHDR
+typedef struct mmsghdr ipv4_mmsghdr;
+#else
+typedef struct {
+  struct msghdr msg_hdr;
+  unsigned int msg_len;
+} ipv4_mmsghdr;
+#endif
+
+static inline int ipv4_recv_one(int fd, ipv4_mmsghdr *message, int flags) {
+  ssize_t n = recvmsg(fd, &message->msg_hdr, flags);
+  if (n < 0) return -1;
+  message->msg_len = (unsigned int)n;
+  return 1;
+}
+
+static inline int ipv4_send_one(int fd, ipv4_mmsghdr *message, int flags) {
+  ssize_t n = sendmsg(fd, &message->msg_hdr, flags);
+  if (n < 0) return -1;
+  message->msg_len = (unsigned int)n;
+  return 1;
+}
+
+static inline int ipv4_recvmmsg(int fd, ipv4_mmsghdr *messages, unsigned int count, int flags) {
+#if HAVE_RECVMMSG
+  /* never the timeout argument: recvmmsg(2) BUGS */
+  return recvmmsg(fd, messages, count, flags, NULL);
+#else
+  (void)count;
+  return ipv4_recv_one(fd, messages, flags);
+#endif
+}
+
+static inline int ipv4_sendmmsg(int fd, ipv4_mmsghdr *messages, unsigned int count, int flags) {
+#if HAVE_SENDMMSG
+  return sendmmsg(fd, messages, count, flags);
+#else
+  (void)count;
+  return ipv4_send_one(fd, messages, flags);
+#endif
+}
+
+/* Wakers: what one thread writes to end another's poll. ends[0] is polled, ends[1] written. */
+static inline int ipv4_waker_open(int ends[2]) {
+#if HAVE_EVENTFD
+  ends[0] = ends[1] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  return ends[0] < 0 ? -1 : 0;
+#else
+  if (pipe(ends) < 0) return -1;
+  for (int i = 0; i < 2; i++) {
+    fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+    fcntl(ends[i], F_SETFL, O_NONBLOCK);
+  }
+  return 0;
+#endif
+}
+
+static inline void ipv4_waker_close(int ends[2]) {
+  close(ends[0]);
+  if (ends[1] != ends[0]) close(ends[1]);
+  ends[0] = ends[1] = -1;
+}
+
+static inline void ipv4_waker_signal(int ends[2]) {
+  uint64_t one = 1; /* a full pipe or counter is as good as a signal: the poll ends either way */
+  ssize_t n = write(ends[1], &one, sizeof one);
+  (void)n;
+}
+
+static inline void ipv4_waker_drain(int ends[2]) {
+  uint64_t count[8];
+  while (read(ends[0], count, sizeof count) == (ssize_t)sizeof count)
+    ;
+}
+
+/* A descriptor that becomes readable when something NEW happens to fd, though an old condition
+ * (POLLERR for an unread error queue) persists; -1 with ENOSYS where there is none. *ready says
+ * whether what was asked for is there already. */
+static inline int ipv4_edge_open(int fd, int writing, int *ready) {
+  *ready = 0;
+#if HAVE_EPOLL_CREATE1
+  struct epoll_event event, seen;
+  int ep = epoll_create1(EPOLL_CLOEXEC);
+  if (ep < 0) return -1;
+  memset(&event, 0, sizeof event);
+  event.events = (writing ? EPOLLOUT : EPOLLIN) | EPOLLET;
+  if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event) < 0) {
+    int saved = errno;
+    close(ep);
+    errno = saved;
+    return -1;
+  }
+  if (epoll_wait(ep, &seen, 1, 0) == 1)
+    *ready = (seen.events & (EPOLLIN | EPOLLOUT | EPOLLHUP)) != 0;
+  return ep;
+#else
+  (void)fd;
+  (void)writing;
+  errno = ENOSYS;
+  return -1;
+#endif
+}
+
+/* poll(2) that takes nanoseconds; ns < 0 waits for ever. */
+static inline int ipv4_poll(struct pollfd *fds, unsigned int count, int64_t ns) {
+#if HAVE_PPOLL
+  struct timespec ts;
+  if (ns >= 0) {
+    ts.tv_sec = (time_t)(ns / 1000000000);
+    ts.tv_nsec = (long)(ns % 1000000000);
+  }
+  return ppoll(fds, count, ns < 0 ? NULL : &ts, NULL);
+#else
+  int64_t ms = ns < 0 ? -1 : (ns + 999999) / 1000000;
+  return poll(fds, count, ms > INT_MAX ? INT_MAX : (int)ms);
+#endif
+}
+
+/* Moves the calling thread into the network namespace that fd stands for. */
+static inline int ipv4_setns_net(int fd) {
+#if HAVE_SETNS
+  return setns(fd, CLONE_NEWNET);
+#else
+  (void)fd;
+  errno = ENOSYS;
+  return -1;
+#endif
+}
+
+static inline int64_t ipv4_monotonic(void) {
+  struct timespec ts;
+  clock_gettime(CLOCK_MONOTONIC, &ts);
+  return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+#endif
