@@ -1,0 +1,83 @@
+"""Tools for the tests: ``from support import capture, run_with_fault, ...``.
+
+Fixtures (of conftest.py)
+-------------------------
+hosts
+    Makes hosts, network namespaces that are gone after the test. ``a = hosts("a")``,
+    ``hosts.link(a, b, "10.1.0.1/24", "10.1.0.2/24", mtu=1300)`` -> names of the two ends.
+pair
+    ``pair.a`` (10.1.0.1) and ``pair.b`` (10.1.0.2), joined by a veth pair, eth0 on both.
+chain
+    ``chain.client`` (10.0.1.1) - ``chain.routers[0..2]`` - ``chain.server`` (10.0.4.2).
+loopback
+    ``(index, name, address)`` of `lo`: the test itself runs in the session's own network.
+
+A `Host` has ``path`` (for ``netns=``), ``iface``, ``address``, ``addresses``, and
+``run(argv)``, ``popen(argv)``, ``ip("addr add ...")``, ``sysctl(name, value)``, ``proc("igmp")``,
+``call(function, *args)`` (in a thread that is inside the host: sockets opened there belong to it)
+and ``with host.inside():`` (the same for the calling thread).
+
+Marks
+-----
+privileged
+    Needs CAP_NET_RAW, CAP_NET_ADMIN or namespaces: root has them, anybody else in a user namespace.
+    The fixtures `hosts`, `pair` and `chain` imply it.
+root
+    Needs the real root (SO_RCVBUFFORCE, /dev/net/tun, a mount seen by others).
+needs("bird", "birdc")
+    Needs these programs.
+needs_faults
+    Needs a kernel that takes seccomp filters (`run_with_fault`).
+
+What is missing is the reason of the skip.
+
+Functions
+---------
+capture(host, iface)
+    ``with capture(pair.b, "eth0") as seen: ...``; then ``seen.assert_clean("ospf")``,
+    ``seen.fields("ip.ttl", ...)``, ``seen.json()``, ``seen.text()``, ``seen.packets``.
+    Decoding needs tshark: mark with ``needs("tshark")``.
+without_privilege(function, *args, keep=())
+    Calls it in a child process without any capability.
+run_with_fault({"recvmmsg": errno.ENOSYS, ("setsockopt", level, name): errno.EINVAL}, function)
+    Calls it in a child process where these system calls fail.
+eventually(condition, timeout=10)
+    Waits for a condition.
+unchanged()
+    The standing oracle as a context manager; it is around every test anyway: a test that leaves a
+    descriptor, thread, child process or multicast membership behind fails.
+"""
+
+from .capturing import Capture, capture
+from .children import (
+    CAP_NET_ADMIN,
+    CAP_NET_RAW,
+    CAP_SETFCAP,
+    ChildDied,
+    can_inject_faults,
+    run_with_fault,
+    without_privilege,
+)
+from .hosts import Chain, Host, Hosts, Loopback, Pair, eventually
+from .linux import in_thread
+from .oracles import unchanged
+
+__all__ = [
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "Capture",
+    "Chain",
+    "ChildDied",
+    "Host",
+    "Hosts",
+    "Loopback",
+    "Pair",
+    "can_inject_faults",
+    "capture",
+    "eventually",
+    "in_thread",
+    "run_with_fault",
+    "unchanged",
+    "without_privilege",
+]

@@ -1,0 +1,315 @@
+"""Hosts made of network namespaces, and the links between them."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .linux import (
+    CLONE_NEWNET,
+    in_thread,
+    inside_network,
+    open_own_network,
+    raise_loopback,
+    setns,
+    unshare,
+)
+
+
+class Loopback(NamedTuple):
+    """The loopback interface of the session's own network."""
+
+    index: int
+    name: str
+    address: str
+
+
+class Host:
+    """A machine of its own as far as networking goes: a namespace held by a descriptor.
+
+    The namespace needs no name in the file system and no process to keep it: it is gone when the
+    descriptor is closed and the last program and socket in it have ended.
+
+    Attributes
+    ----------
+    name : str
+        For messages only.
+    path : str
+        What setns(2), `nsenter --net=` and the `netns=` of the openers take.
+    iface, address : str
+        Name and IPv4 address of the first link's end here; the others are in `addresses`.
+    addresses : dict
+        From the name of an interface to its address, without the prefix length.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.addresses: dict[str, str] = {}
+        self._programs: list[subprocess.Popen[Any]] = []
+        self._fd = in_thread(_new_network)
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name} {self.addresses}>"
+
+    @property
+    def path(self) -> str:
+        return f"/proc/{os.getpid()}/fd/{self._fd}"
+
+    @property
+    def iface(self) -> str:
+        return next(iter(self.addresses))
+
+    @property
+    def address(self) -> str:
+        return self.addresses[self.iface]
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """`with host.inside():` moves the calling thread there; new sockets belong to the host."""
+        return inside_network(self._fd)
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call `function` in a thread of its own that is inside the host.
+
+        What it opens there (a socket, a conn) stays the host's and may be used from any thread.
+        Beware of /proc/net and /proc/self/net: they show the network of the process's first
+        thread. `proc` reads the right one.
+        """
+
+        def enter() -> Any:
+            setns(self._fd)
+            return function(*args, **kwargs)
+
+        return in_thread(enter)
+
+    def run(
+        self, argv: Sequence[str], *, check: bool = True, timeout: float = 60, **kwargs: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program to its end on this host; its output is captured as text.
+
+        Raises
+        ------
+        subprocess.CalledProcessError
+            Its exit status is not 0 and `check` is set; stderr is in the message's notes.
+        """
+        if "input" not in kwargs:
+            kwargs.setdefault("stdin", subprocess.DEVNULL)
+        done = self.call(
+            subprocess.run, argv, capture_output=True, text=True, timeout=timeout, **kwargs
+        )
+        if check and done.returncode:
+            error = subprocess.CalledProcessError(
+                done.returncode, argv, output=done.stdout, stderr=done.stderr
+            )
+            error.add_note(f"on {self.name}: {done.stderr or done.stdout}")
+            raise error
+        assert "Exception ignored in" not in done.stderr, done.stderr
+        return done
+
+    def popen(self, argv: Sequence[str], **kwargs: Any) -> subprocess.Popen[Any]:
+        """Start a program on this host; it is ended with the host if it has not ended before."""
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        kwargs.setdefault("start_new_session", True)
+        program = self.call(subprocess.Popen, argv, **kwargs)
+        self._programs.append(program)
+        return program
+
+    def ip(self, *commands: str) -> None:
+        """Run commands of ip(8) in one go: ``host.ip("addr add 10.9.0.1/24 dev eth0")``."""
+        self.run(["ip", "-batch", "-"], input="\n".join(commands) + "\n")
+
+    def sysctl(self, name: str, value: object = None) -> str:
+        """Write (unless `value` is None) and read ``net.…`` of this host's namespace."""
+        file = Path("/proc/sys", *name.split("."))
+        if value is not None:
+            self.call(file.write_text, f"{value}\n")
+        return self.call(file.read_text).strip()
+
+    def proc(self, name: str) -> str:
+        """Read a file of the host's /proc/net: ``host.proc("igmp")``."""
+        return self.call(Path("/proc/thread-self/net", name).read_text)
+
+    def close(self) -> None:
+        """End what runs on the host and let the namespace go.
+
+        Raises
+        ------
+        AssertionError
+            A program that was not started by `popen` (a daemon gone into the background) is
+            still there. It is killed nevertheless.
+        """
+        if self._fd < 0:
+            return
+        for program in reversed(self._programs):
+            _end(program)
+        identity = os.stat(self.path)
+        strays = list(_processes_in(identity.st_ino))
+        for pid, _ in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        os.close(self._fd)
+        self._fd = -1
+        assert not strays, f"left running on {self.name}: {strays}"
+
+
+class Hosts:
+    """Makes hosts, links them, and takes all of them away again."""
+
+    def __init__(self) -> None:
+        self._hosts: list[Host] = []
+        self._networks = itertools.count(1)
+
+    def __call__(self, name: str = "") -> Host:
+        host = Host(name or f"host{len(self._hosts) + 1}")
+        self._hosts.append(host)
+        return host
+
+    def link(
+        self,
+        a: Host,
+        b: Host,
+        addr_a: str | None = None,
+        addr_b: str | None = None,
+        *,
+        mtu: int = 1500,
+        names: tuple[str, str] | None = None,
+    ) -> tuple[str, str]:
+        """Join two hosts by a veth pair that is up.
+
+        Parameters
+        ----------
+        a, b : Host
+        addr_a, addr_b : str, optional
+            Addresses with prefix length; by default 10.N.0.1/24 and 10.N.0.2/24 of a fresh net.
+        mtu : int
+            In bytes, of both ends.
+        names : pair of str, optional
+            Of the two ends; by default eth0, eth1, ... on each host.
+
+        Returns
+        -------
+        tuple of str
+            The names of the two ends.
+        """
+        network = next(self._networks)
+        addr_a = addr_a or f"10.{network}.0.1/24"
+        addr_b = addr_b or f"10.{network}.0.2/24"
+        end_a, end_b = names or (f"eth{len(a.addresses)}", f"eth{len(b.addresses)}")
+        # The kernel calls a veth end without a peer that is up "no carrier": a's side comes last.
+        a.ip(f"link add {end_a} mtu {mtu} type veth peer name {end_b} mtu {mtu} netns {b.path}")
+        for host, end, address in ((b, end_b, addr_b), (a, end_a, addr_a)):
+            host.ip(f"addr add {address} brd + dev {end}", f"link set {end} up")
+            host.addresses[end] = address.partition("/")[0]
+        return end_a, end_b
+
+    def close(self) -> None:
+        with contextlib.ExitStack() as stack:
+            for host in self._hosts:
+                stack.callback(host.close)
+
+
+class Pair(NamedTuple):
+    """Two hosts joined by a veth pair: `a` is 10.1.0.1, `b` is 10.1.0.2, both on eth0."""
+
+    a: Host
+    b: Host
+
+
+class Chain(NamedTuple):
+    """client - router - router - router - server; the routers forward and always say so by ICMP."""
+
+    client: Host
+    routers: tuple[Host, Host, Host]
+    server: Host
+
+    @property
+    def hosts(self) -> tuple[Host, ...]:
+        return (self.client, *self.routers, self.server)
+
+
+def make_pair(hosts: Hosts) -> Pair:
+    a, b = hosts("a"), hosts("b")
+    hosts.link(a, b)
+    return Pair(a, b)
+
+
+def make_chain(hosts: Hosts) -> Chain:
+    line = [hosts(name) for name in ("client", "router1", "router2", "router3", "server")]
+    for number, (left, right) in enumerate(itertools.pairwise(line), start=1):
+        hosts.link(left, right, f"10.0.{number}.1/24", f"10.0.{number}.2/24")
+    for position, host in enumerate(line):
+        routes = []
+        # Net N lies between hosts N-1 and N of the line; each is reached through a neighbour.
+        for number in range(1, len(line)):
+            if number < position:
+                routes.append(f"route add 10.0.{number}.0/24 via 10.0.{position}.1")
+            elif number > position + 1:
+                routes.append(f"route add 10.0.{number}.0/24 via 10.0.{position + 1}.2")
+        host.ip(*routes)
+    for router in line[1:-1]:
+        router.sysctl("net.ipv4.ip_forward", 1)
+        router.sysctl("net.ipv4.icmp_ratelimit", 0)
+    return Chain(line[0], (line[1], line[2], line[3]), line[4])
+
+
+def eventually(
+    condition: Callable[[], Any], *, timeout: float = 10, every: float = 0.05, what: str = ""
+) -> Any:
+    """Call `condition` until its answer is true, and return it; AssertionError after `timeout` s."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what or condition} (last: {answer!r})")
+        time.sleep(every)
+
+
+def _new_network() -> int:
+    unshare(CLONE_NEWNET)
+    raise_loopback()
+    for scope in ("all", "default"):
+        # No neighbour discovery and MLD among the packets that tests look at.
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
+        Path(f"/proc/sys/net/ipv4/conf/{scope}/rp_filter").write_text("0")
+    return open_own_network()
+
+
+def _end(program: subprocess.Popen[Any]) -> None:
+    try:
+        if program.poll() is None:
+            program.terminate()
+            try:
+                program.wait(2)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                program.wait()
+    finally:
+        for pipe in (program.stdin, program.stdout, program.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+def _processes_in(inode: int) -> Iterator[tuple[int, str]]:
+    own = os.getpid()
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) == own:
+            continue
+        # Processes of others are unreadable, and any may end meanwhile.
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{entry.name}/ns/net").st_ino == inode:
+                state = Path(f"/proc/{entry.name}/stat").read_text().rpartition(")")[2].split()[0]
+                if state != "Z":
+                    name = Path(f"/proc/{entry.name}/comm").read_text().strip()
+                    yield int(entry.name), name
+
+
+def missing_programs(*programs: str) -> list[str]:
+    return [program for program in programs if shutil.which(program) is None]
