@@ -68,9 +68,9 @@ class ShowVersion(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
+        from ipv4 import __version__
 
-        print(f"ipv4 {version('ipv4')}")
+        print(f"ipv4 {__version__}")
         parser.exit()
 
 

@@ -4,7 +4,6 @@ import argparse
 import json
 import platform
 import resource
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def examine() -> dict[str, Any]:
     limits = {name: read_sysctl(name) for name in SYSCTLS}
     limits["RLIMIT_NOFILE"] = str(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return {
-        "ipv4": version("ipv4"),
+        "ipv4": ipv4.__version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "kernel": f"{platform.system()} {platform.release()}",
         "libc": libc_name(),

@@ -1,5 +1,6 @@
 """Addresses and flags of an interface, by the ioctls of netdevice(7)."""
 
+import errno
 import fcntl
 import socket
 import struct
@@ -25,7 +26,7 @@ def interface_address(name: str) -> IPv4Address:
     Raises
     ------
     OSError
-        EADDRNOTAVAIL if it has none, ENODEV if there is no such interface.
+        EADDRNOTAVAIL if it has none.
     """
     return _address(name, SIOCGIFADDR)
 
@@ -45,7 +46,12 @@ def bring_up(name: str) -> None:
 
 def _address(name: str, question: int) -> IPv4Address:
     with _any_socket() as sock:
-        answer = fcntl.ioctl(sock, question, ADDRESS.pack(name.encode(), b""))
+        try:
+            answer = fcntl.ioctl(sock, question, ADDRESS.pack(name.encode(), b""))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise OSError(error.errno, f"{name} has no IPv4 address") from None
+            raise
     return IPv4Address(ADDRESS.unpack(answer)[1])
 
 

@@ -63,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     interface = args.interface
+    address = ifreq.interface_address(interface.name)
     hello = ospf.Hello(
-        router_id=args.router_id or ifreq.interface_address(interface.name),
+        router_id=args.router_id or address,
         area_id=args.area,
         mask=args.mask or ifreq.interface_netmask(interface.name),
         hello_interval=args.hello_interval,
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
         )
         try:
             with suppress(KeyboardInterrupt):
-                Speaker(conn, interface, hello).speak(args.count)
+                Speaker(conn, interface, address, hello).speak(args.count)
         finally:
             conn.leave_group(ospf.ALL_SPF_ROUTERS, interface)
         print(f"left {ospf.ALL_SPF_ROUTERS} on {interface.name}")
@@ -102,9 +103,12 @@ class Neighbor:
 class Speaker:
     """Sends our Hellos on time, and keeps the neighbours that are heard in between."""
 
-    def __init__(self, conn: RawConn, interface: Interface, hello: ospf.Hello) -> None:
+    def __init__(
+        self, conn: RawConn, interface: Interface, address: IPv4Address, hello: ospf.Hello
+    ) -> None:
         self.conn = conn
         self.interface = interface
+        self.address = address
         self.hello = hello
         self.neighbors: dict[IPv4Address, Neighbor] = {}  # by address, as on any broadcast link
         self.refused: dict[IPv4Address, str] = {}
@@ -148,7 +152,7 @@ class Speaker:
         try:
             hello = ospf.Hello.decode(payload)
             if hello.router_id == self.hello.router_id:
-                if header.src == ifreq.interface_address(self.interface.name):
+                if header.src == self.address:
                     return  # our own, looped back
                 raise ValueError("it has our router id")
             self.check_agreement(hello)
