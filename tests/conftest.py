@@ -8,6 +8,7 @@ the system forbids both, tests that need a privilege are skipped and say why.
 import functools
 import importlib.metadata
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -26,12 +27,9 @@ from support.hosts import (  # noqa: E402
     Pair,
     make_chain,
     make_pair,
-    missing_programs,
 )
 from support.linux import become_private  # noqa: E402
 from support.oracles import unchanged  # noqa: E402
-
-pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,9 +40,9 @@ MARKS = (
     "needs_faults: needs a kernel that takes seccomp filters",
 )
 
-real_root = os.geteuid() == 0
 # Why the session has no network of its own; empty when it has.
 no_privilege = pytest.StashKey[str]()
+real_root = pytest.StashKey[bool]()
 # A test failed: its traceback holds what it opened, and lets it go at some later time.
 tainted = pytest.StashKey[bool]()
 
@@ -68,11 +66,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] += os.pathsep + os.pathsep.join(("/usr/local/sbin", "/usr/sbin", "/sbin"))
     # A library's pool of threads, started by whichever test imports it first, is no leak.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    config.stash[tainted] = False
+    config.stash[tainted] = config.stash[real_root] = False
     try:
         # First for a trial in a child: half of it done here could not be undone.
-        in_child(become_private, prepare=lambda: None, timeout=10)
-        become_private()
+        in_child(become_private, timeout=10)
+        config.stash[real_root] = become_private()
     except (OSError, ChildDied) as error:
         config.stash[no_privilege] = f"no private network can be made here: {error}"
     else:
@@ -87,7 +85,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     else:
         library = f"ipv4: {importlib.metadata.version('ipv4')} from {ipv4.__file__}"
     network = config.stash[no_privilege] or (
-        "a namespace of its own, as root" if real_root else "a user namespace of its own"
+        "a namespace of its own, as root"
+        if config.stash[real_root]
+        else "a user namespace of its own"
     )
     return [library, f"network: {network}"]
 
@@ -104,10 +104,10 @@ def reason_to_skip(item: pytest.Item) -> str:
         forbidden = item.config.stash[no_privilege]
         if forbidden:
             return f"needs privileges: {forbidden}"
-    if item.get_closest_marker("root") and not real_root:
+    if item.get_closest_marker("root") and not item.config.stash[real_root]:
         return "needs the real root, not that of a user namespace"
     programs = [name for mark in item.iter_markers("needs") for name in mark.args]
-    missing = missing_programs(*programs)
+    missing = [name for name in programs if shutil.which(name) is None]
     if missing:
         return f"needs {', '.join(missing)}, not installed"
     if item.get_closest_marker("needs_faults") and no_faults():
@@ -115,10 +115,11 @@ def reason_to_skip(item: pytest.Item) -> str:
     return ""
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    reason = reason_to_skip(item)
-    if reason:
-        pytest.skip(reason)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        reason = reason_to_skip(item)
+        if reason:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -37,10 +37,12 @@ capture(host, iface)
     ``with capture(pair.b, "eth0") as seen: ...``; then ``seen.assert_clean("ospf")``,
     ``seen.fields("ip.ttl", ...)``, ``seen.json()``, ``seen.text()``, ``seen.packets``.
     Decoding needs tshark: mark with ``needs("tshark")``.
+in_child(function, *args)
+    Calls it in a forked child process; result or exception come back.
 without_privilege(function, *args, keep=())
-    Calls it in a child process without any capability.
+    The same, in a child without any capability.
 run_with_fault({"recvmmsg": errno.ENOSYS, ("setsockopt", level, name): errno.EINVAL}, function)
-    Calls it in a child process where these system calls fail.
+    The same, in a child where these system calls fail.
 eventually(condition, timeout=10)
     Waits for a condition.
 unchanged()
@@ -55,6 +57,7 @@ from .children import (
     CAP_SETFCAP,
     ChildDied,
     can_inject_faults,
+    in_child,
     run_with_fault,
     without_privilege,
 )
@@ -76,6 +79,7 @@ __all__ = [
     "can_inject_faults",
     "capture",
     "eventually",
+    "in_child",
     "in_thread",
     "run_with_fault",
     "unchanged",

@@ -33,10 +33,8 @@ class ChildDied(Exception):
     """The child ended without an answer: killed by a signal, out of time, or by os._exit."""
 
 
-def in_child(
-    function: Callable[..., Any], *args: Any, prepare: Callable[[], None], timeout: float = 60
-) -> Any:
-    """Fork, call `prepare` and then `function(*args)` in the child; give back what came of it.
+def in_child(function: Callable[..., Any], *args: Any, timeout: float = 60) -> Any:
+    """Fork and call `function(*args)` in the child; give back what came of it.
 
     Result and exception are pickled; what cannot be is told as text in a ChildDied. An exception
     that nobody could catch in the child (an "Exception ignored in ...") is raised here too.
@@ -50,7 +48,7 @@ def in_child(
         pid = os.fork()
     if pid == 0:
         os.close(reader)
-        _child(writer, prepare, function, args)
+        _child(writer, function, args)
     os.close(writer)
     try:
         answer = _read_all(reader, time.monotonic() + timeout)
@@ -62,23 +60,20 @@ def in_child(
     if not answer:
         code = os.waitstatus_to_exitcode(status)
         how = f"exit status {code}" if code >= 0 else signal.Signals(-code).name
-        raise ChildDied(f"{function!r} gave no answer within {timeout} s: {how}")
+        raise ChildDied(f"the child gave no answer within {timeout} s: {how}")
     ok, value = pickle.loads(answer)
     if ok:
         return value
     raise value
 
 
-def _child(
-    writer: int, prepare: Callable[[], None], function: Callable[..., Any], args: tuple[Any, ...]
-) -> None:
+def _child(writer: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
     ignored: list[str] = []
     sys.unraisablehook = lambda problem: ignored.append(
         f"{problem.err_msg or 'Exception ignored in'} {problem.object!r}: {problem.exc_value!r}"
     )
     try:
         try:
-            prepare()
             outcome = (True, function(*args))
         except BaseException as error:
             error.add_note("".join(traceback.format_tb(error.__traceback__)))
@@ -159,7 +154,12 @@ def without_privilege(
     ChildDied
         It gave no answer. Otherwise whatever `function` raises.
     """
-    return in_child(function, *args, prepare=lambda: drop_capabilities(keep), timeout=timeout)
+
+    def prepared() -> Any:
+        drop_capabilities(keep)
+        return function(*args)
+
+    return in_child(prepared, timeout=timeout)
 
 
 # --- with injected errors -----------------------------------------------------------------------
@@ -270,7 +270,12 @@ def run_with_fault(
     --------
     >>> run_with_fault({"recvmmsg": errno.ENOSYS}, read_a_batch)
     """
-    return in_child(function, *args, prepare=lambda: install_faults(faults), timeout=timeout)
+
+    def prepared() -> Any:
+        install_faults(faults)
+        return function(*args)
+
+    return in_child(prepared, timeout=timeout)
 
 
 def can_inject_faults() -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -46,11 +45,14 @@ class Host:
         Name and IPv4 address of the first link's end here; the others are in `addresses`.
     addresses : dict
         From the name of an interface to its address, without the prefix length.
+    grace : float
+        Seconds that a program has between SIGTERM and SIGKILL when the host goes.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.addresses: dict[str, str] = {}
+        self.grace = 2.0
         self._programs: list[subprocess.Popen[Any]] = []
         self._fd = in_thread(_new_network)
 
@@ -146,7 +148,7 @@ class Host:
         if self._fd < 0:
             return
         for program in reversed(self._programs):
-            _end(program)
+            _end(program, self.grace)
         identity = os.stat(self.path)
         strays = list(_processes_in(identity.st_ino))
         for pid, _ in strays:
@@ -260,7 +262,7 @@ def make_chain(hosts: Hosts) -> Chain:
 def eventually(
     condition: Callable[[], Any], *, timeout: float = 10, every: float = 0.05, what: str = ""
 ) -> Any:
-    """Call `condition` until its answer is true, and return it; AssertionError after `timeout` s."""
+    """Call `condition` until its answer is true and return that; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         answer = condition()
@@ -282,12 +284,12 @@ def _new_network() -> int:
     return open_own_network()
 
 
-def _end(program: subprocess.Popen[Any]) -> None:
+def _end(program: subprocess.Popen[Any], grace: float) -> None:
     try:
         if program.poll() is None:
             program.terminate()
             try:
-                program.wait(2)
+                program.wait(grace)
             except subprocess.TimeoutExpired:
                 program.kill()
                 program.wait()
@@ -309,7 +311,3 @@ def _processes_in(inode: int) -> Iterator[tuple[int, str]]:
                 if state != "Z":
                     name = Path(f"/proc/{entry.name}/comm").read_text().strip()
                     yield int(entry.name), name
-
-
-def missing_programs(*programs: str) -> list[str]:
-    return [program for program in programs if shutil.which(program) is None]

@@ -89,16 +89,24 @@ def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         del error
 
 
-def become_private() -> None:
+def become_private() -> bool:
     """Give the calling thread, and the threads it starts later, a network of its own.
 
     Root does it directly. Anybody else becomes root of a user namespace first, which the kernel
     allows only while the process has a single thread (user_namespaces(7)).
+
+    Returns
+    -------
+    bool
+        Whether this is the real root, and not that of a user namespace.
     """
     uid, gid = os.geteuid(), os.getegid()
+    with open("/proc/self/uid_map") as file:
+        real_root = uid == 0 and file.read().split() == ["0", "0", str(2**32 - 1)]
     try:
         unshare(CLONE_NEWNET)
     except PermissionError:
+        real_root = False
         unshare(CLONE_NEWUSER | CLONE_NEWNET)
         for name, line in (
             ("setgroups", "deny"),
@@ -110,3 +118,4 @@ def become_private() -> None:
     raise_loopback()
     # A system may grant the namespace and refuse what it is for: ask for the thing itself.
     socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close()
+    return real_root

@@ -16,9 +16,6 @@ from typing import NamedTuple
 
 import pytest
 
-# A thread that was joined may be alive for the kernel a moment longer.
-PATIENCE = 1.0
-
 
 class State(NamedTuple):
     """Each line names one thing that is there; a thing that is there twice counts twice."""
@@ -100,11 +97,13 @@ def _named(thing: str) -> str:
 
 
 @contextlib.contextmanager
-def unchanged(own_network: bool = True, *, closed_too: bool = True) -> Iterator[None]:
+def unchanged(
+    own_network: bool = True, *, closed_too: bool = True, patience: float = 1.0
+) -> Iterator[None]:
     """Fail the test whose body leaves more (or less) open than it found.
 
-    A difference gets a second look after a garbage collection and for at most a second: only a
-    test that would fail pays for that.
+    A difference gets a second look after a garbage collection, and more for `patience` seconds: a
+    thread that was joined may be alive for the kernel a moment longer.
     """
     before = state(own_network)
     yield
@@ -112,7 +111,7 @@ def unchanged(own_network: bool = True, *, closed_too: bool = True) -> Iterator[
     if not lines:
         return
     gc.collect()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while lines := differences(before, state(own_network), closed_too=closed_too):
         if time.monotonic() > deadline:
             pytest.fail("left behind:\n  " + "\n  ".join(lines), pytrace=False)
