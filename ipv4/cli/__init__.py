@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 
 __all__ = ["main"]
 
@@ -32,9 +31,6 @@ examples:
 `ipv4 COMMAND --help` explains a command and gives an example.
 """
 
-# Texts keep their lines, and the column of explanations leaves room for the longest command.
-HelpFormatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=26)
-
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line of ``ipv4``, with every subcommand's part."""
@@ -44,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ipv4",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=HelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
@@ -54,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
             help=command.SUMMARY,
             description=command.DESCRIPTION,
             epilog=command.EPILOG,
-            formatter_class=HelpFormatter,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)

@@ -30,9 +30,25 @@ example, beside a router whose hello interval is 1 s:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("interface", metavar="IFACE", type=arguments.interface, help="interface to speak on")
-    add("--router-id", metavar="A", type=arguments.address, help="default: the interface's address")
-    add("--area", metavar="A", type=arguments.address, default="0.0.0.0", help="default: 0.0.0.0")
-    add("--mask", metavar="M", type=arguments.netmask, help="default: the interface's mask")
+    add(
+        "--router-id",
+        metavar="A",
+        type=arguments.address,
+        help="our id (default: the interface's address)",
+    )
+    add(
+        "--area",
+        metavar="A",
+        type=arguments.address,
+        default="0.0.0.0",
+        help="our area (default: 0.0.0.0)",
+    )
+    add(
+        "--mask",
+        metavar="M",
+        type=arguments.netmask,
+        help="the link's mask (default: the interface's)",
+    )
     add(
         "--hello-interval",
         metavar="S",
@@ -51,7 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=arguments.integer(0, 255),
         default=0,
-        help="for the election of a designated router; 0, the default, does not stand for it",
+        help="for the election of a designated router, which this command never acts as: leave it"
+        " at 0, the default, on a network that is in use",
     )
     add(
         "--count",

@@ -1,0 +1,305 @@
+"""`ipv4 trace` through real routers, by ICMP and without any privilege."""
+
+import re
+import socket
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+from cli_program import SCRIPT, Program, run
+from support import capture, without_privilege
+
+import ipv4
+from ipv4 import Header, ICMPType, PacketConn, RawConn
+
+ROUTE = ["10.0.1.2", "10.0.2.2", "10.0.3.2", "10.0.4.2"]
+
+# "10.0.1.2  0.123 ms  *  ttl=64 src=10.0.1.2 dst=10.0.1.1 ifindex=2"
+HOP = re.compile(
+    r"^ *(?P<hop>\d+)(?:  (?P<who>[\d.]+)(?=  ))?(?P<times>(?:  (?:[\d.]+ ms|\*))+)"
+    r"(?:  (?P<mark>!\S+))?(?:  (?P<control>ttl=.*))?$"
+)
+
+
+def trace(host, *args, check=True):
+    return run("trace", "--numeric", *args, host=host, check=check, timeout=60)
+
+
+def hops(done):
+    """One match of HOP for each line after the first."""
+    lines = done.stdout.splitlines()
+    assert re.match(r"trace to \S+ \(10\.0\.4\.2\), at most \d+ hops", lines[0])
+    found = [HOP.match(line) for line in lines[1:]]
+    assert all(found), done.stdout
+    return found
+
+
+@pytest.mark.parametrize("kind", [[], ["--udp"]], ids=["icmp", "udp"])
+class TestRoute:
+    def test_three_routers_and_the_host_in_order(self, chain, kind):
+        found = hops(trace(chain.client, *kind, "10.0.4.2"))
+        assert [match["who"] for match in found] == ROUTE
+        assert [match["hop"] for match in found] == ["1", "2", "3", "4"]
+        for match in found:
+            times = [float(time) for time in re.findall(r"([\d.]+) ms", match["times"])]
+            assert len(times) == 3
+            assert all(0 < time < 1000 for time in times)
+            assert not match["mark"]
+
+    def test_silent_router_is_a_star_for_each_probe(self, chain, kind):
+        chain.routers[1].run(
+            ["nft", "add table ip t; add chain ip t out { type filter hook output priority 0; };"
+             " add rule ip t out icmp type time-exceeded drop"]
+        )  # fmt: skip
+        done = trace(chain.client, *kind, "--timeout", "0.5", "--probes", "2", "10.0.4.2")
+        assert [match["who"] for match in hops(done)] == [ROUTE[0], None, *ROUTE[2:]]
+        assert done.stdout.splitlines()[2] == "  2  *  *"
+
+    def test_lost_probe_is_a_star_beside_the_others(self, chain, kind):
+        chain.routers[0].run(
+            ["nft", "add table ip t; add chain ip t out { type filter hook output priority 0; };"
+             " add rule ip t out icmp type time-exceeded limit rate over 2/hour burst 2 packets"
+             " drop"]
+        )  # fmt: skip
+        found = hops(trace(chain.client, *kind, "--timeout", "0.5", "10.0.4.2"))
+        assert found[0]["who"] == ROUTE[0]
+        assert re.fullmatch(r"(  [\d.]+ ms){2}  \*", found[0]["times"])
+
+    def test_gives_up_after_the_last_hop(self, chain, kind):
+        done = trace(chain.client, *kind, "--max-hops", "2", "10.0.4.2", check=False)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert [match["who"] for match in hops(done)] == ROUTE[:2]
+
+    @pytest.mark.parametrize(
+        ("route", "mark"), [("unreachable", "!H"), ("prohibit", "!X"), ("blackhole", None)]
+    )
+    def test_router_that_knows_no_way_ends_the_trace(self, chain, kind, route, mark):
+        chain.routers[1].ip(f"route add {route} 10.0.4.2")
+        done = trace(
+            chain.client, *kind, "--timeout", "0.5", "--max-hops", "4", "10.0.4.2", check=False
+        )
+        found = hops(done)
+        if mark is None:
+            assert done.returncode == 1
+            assert [match["who"] for match in found] == [ROUTE[0], None, None, None]
+        else:
+            assert done.returncode == 0
+            assert [(match["who"], match["mark"]) for match in found][-1] == (ROUTE[1], mark)
+
+    def test_network_without_a_route_is_one_sentence(self, pair, kind):
+        done = trace(pair.a, *kind, "198.51.100.1", check=False)
+        assert done.returncode == 1
+        assert re.fullmatch(r"ipv4 trace: Network is unreachable.*\n", done.stderr)
+
+    def test_own_host_is_one_hop(self, pair, kind):
+        done = trace(pair.a, *kind, "10.1.0.1")
+        assert re.search(r"^  1  10\.1\.0\.1(  [\d.]+ ms){3}", done.stdout, re.MULTILINE)
+        assert len(done.stdout.splitlines()) == 2
+
+    def test_name_that_cannot_be_resolved_is_one_sentence(self, pair, kind):
+        done = run("trace", *kind, "host.invalid", host=pair.a, check=False, timeout=60)
+        assert done.returncode == 1
+        assert re.fullmatch(r"ipv4 trace: host\.invalid: .+\n", done.stderr)
+
+
+def test_control_message_of_each_answer(chain):
+    found = hops(trace(chain.client, "10.0.4.2"))
+    index = chain.client.call(socket.if_nametoindex, "eth0")
+    assert [match["control"] for match in found] == [
+        f"ttl={64 - n} src={router} dst=10.0.1.1 ifindex={index}" for n, router in enumerate(ROUTE)
+    ]
+
+
+@pytest.mark.needs("tshark")
+def test_decoder_finds_nothing_wrong_with_the_probes(chain):
+    with capture(chain.client, "eth0") as seen:
+        trace(chain.client, "10.0.4.2")
+        trace(chain.client, "--udp", "10.0.4.2")
+    seen.assert_clean("icmp || udp")
+    probes = seen.fields("ip.ttl", "icmp.seq", display_filter="icmp.type == 8 && !icmp.type == 11")
+    assert probes == [(str(1 + n // 3), str(n)) for n in range(12)]
+    probes = seen.fields("ip.ttl", "udp.dstport", display_filter="udp && !icmp")
+    assert probes == [(str(1 + n // 3), str(33434 + n)) for n in range(12)]
+
+
+class Liar:
+    """A router that drops the trace's probes and sends answers of its own making."""
+
+    def __init__(self, host, forge):
+        self.conn = host.call(RawConn.ip, socket.IPPROTO_ICMP)
+        self.forge = forge
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.lie, name="liar")
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.thread.join()
+        self.conn.close()
+
+    def lie(self):
+        buffer = bytearray(2000)
+        while not self.stop.is_set():
+            self.conn.set_read_deadline(time.monotonic() + 0.1)
+            try:
+                header, payload, _ = self.conn.read_from(buffer)
+            except TimeoutError:
+                continue
+            if payload[0] == ICMPType.ECHO:
+                for source, message in self.forge(header, bytes(payload)):
+                    answer = Header(
+                        ttl=64, protocol=1, src=source, dst=header.src,
+                        total_len=20 + len(message),
+                    )  # fmt: skip
+                    self.conn.write_to(answer, message)
+
+
+def summed(message):
+    message = bytearray(message)
+    message[2:4] = b"\0\0"
+    struct.pack_into("!H", message, 2, ipv4.checksum(message))
+    return bytes(message)
+
+
+def changed(message, offset, difference=1):
+    message = bytearray(message)
+    message[offset] ^= difference
+    return bytes(message)
+
+
+def reply(request):
+    return summed(b"\0" + request[1:])
+
+
+def exceeded(header, request):
+    quoted = Header(
+        total_len=20 + len(request), ttl=1, protocol=1, src=header.src, dst=header.dst
+    ).marshal(format="wire")
+    return summed(bytes([11, 0, 0, 0, 0, 0, 0, 0]) + quoted + request)
+
+
+# Offsets into an echo message: identifier at 4, sequence at 6, data from 8; in an error, whose
+# quoted header starts at 8, the quoted destination at 24 and the quoted message at 28.
+FORGERIES = {
+    "reply of another identifier": lambda h, p: [(h.dst, summed(changed(reply(p), 4)))],
+    "reply of a sequence never sent": lambda h, p: [(h.dst, summed(changed(reply(p), 6, 0x80)))],
+    "reply with other data": lambda h, p: [(h.dst, summed(changed(reply(p), 8)))],
+    "reply from somebody else": lambda h, p: [("10.1.0.9", reply(p))],
+    "reply with a wrong checksum": lambda h, p: [(h.dst, changed(reply(p), 2))],
+    "error about another identifier": lambda h, p: [
+        ("10.1.0.2", summed(changed(exceeded(h, p), 32)))
+    ],
+    "error about another destination": lambda h, p: [
+        ("10.1.0.2", summed(changed(exceeded(h, p), 27)))
+    ],
+    "error about another protocol": lambda h, p: [
+        ("10.1.0.2", summed(changed(exceeded(h, p), 17, 16)))
+    ],
+    "error about a reply": lambda h, p: [("10.1.0.2", summed(changed(exceeded(h, p), 28, 8)))],
+    "error that quotes nothing": lambda h, p: [("10.1.0.2", summed(exceeded(h, p)[:8]))],
+    "error that quotes half a header": lambda h, p: [("10.1.0.2", summed(exceeded(h, p)[:20]))],
+    "error with a wrong checksum": lambda h, p: [("10.1.0.2", changed(exceeded(h, p), 3))],
+}
+
+
+class TestForeignAnswers:
+    def ask(self, pair, forge):
+        # The host itself stays silent; 198.51.100.1 lies behind it.
+        pair.a.ip("route add 198.51.100.1 via 10.1.0.2")
+        pair.b.ip("addr add 198.51.100.1/32 dev lo")
+        pair.b.sysctl("net.ipv4.icmp_echo_ignore_all", 1)
+        with Liar(pair.b, forge):
+            return trace(
+                pair.a, "--timeout", "0.6", "--max-hops", "1", "--probes", "2", "198.51.100.1",
+                check=False,
+            ).stdout.splitlines()[1]  # fmt: skip
+
+    @pytest.mark.parametrize("forgery", FORGERIES)
+    def test_are_ignored(self, pair, forgery):
+        assert self.ask(pair, FORGERIES[forgery]) == "  1  *  *"
+
+    def test_true_ones_from_the_same_hand_are_not(self, pair):
+        """What the forgeries change is what matters: unchanged, the answers count."""
+        line = self.ask(pair, lambda h, p: [(h.dst, reply(p))])
+        assert re.match(r"  1  198\.51\.100\.1(  [\d.]+ ms){2}  ttl=64 ", line)
+
+    def test_true_errors_from_the_same_hand_are_not(self, pair):
+        line = self.ask(pair, lambda h, p: [("10.1.0.2", exceeded(h, p))])
+        assert re.match(r"  1  10\.1\.0\.2(  [\d.]+ ms){2}  ttl=64 ", line)
+
+    def test_second_answers_do_not_count_twice(self, pair):
+        line = self.ask(pair, lambda h, p: 3 * [(h.dst, reply(p))])
+        assert len(re.findall(" ms", line)) == 2
+
+    def test_two_traces_at_once_do_not_mix(self, chain):
+        with Program(chain.client, "trace", "--numeric", "10.0.4.2") as one:
+            with Program(chain.client, "trace", "--numeric", "10.0.3.2") as two:
+                assert one.process.wait(20) == two.process.wait(20) == 0
+        assert [line.split()[1] for line in one.lines[1:]] == ROUTE
+        assert [line.split()[1] for line in two.lines[1:]] == ROUTE[:3]
+
+
+class TestNames:
+    def test_are_looked_up(self, pair):
+        done = run("trace", "127.0.0.1", host=pair.a)
+        name = socket.getnameinfo(("127.0.0.1", 0), 0)[0]
+        assert f"  1  127.0.0.1 ({name})  " in done.stdout
+
+    def test_numeric_looks_up_nothing(self, pair):
+        assert "  1  127.0.0.1  " in run("trace", "--numeric", "127.0.0.1", host=pair.a).stdout
+
+    def test_resolver_that_hangs_costs_at_most_a_second_a_hop(self, tmp_path, pair):
+        # getnameinfo() as of a resolver that never answers, for this one process.
+        (tmp_path / "sitecustomize.py").write_text(
+            "import socket, time\nsocket.getnameinfo = lambda *_: time.sleep(3600)\n"
+        )
+        started = time.monotonic()
+        done = run("trace", "127.0.0.1", host=pair.a, env={"PYTHONPATH": str(tmp_path), "PATH": ""})
+        assert 1.0 <= time.monotonic() - started < 3.0
+        assert "  1  127.0.0.1  " in done.stdout
+
+
+def run_and_tell_capabilities(argv):
+    """Run a program; the first line of its output tells what capabilities it had."""
+    script = 'grep CapEff: /proc/self/status; exec "$@"'
+    return subprocess.run(
+        ["sh", "-c", script, "sh", *argv], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+class TestPrivilege:
+    def test_icmp_without_it_is_one_sentence_that_names_it_and_the_way_round(self):
+        done = without_privilege(run_and_tell_capabilities, [SCRIPT, "trace", "127.0.0.1"])
+        assert done.returncode == 1
+        assert done.stdout.split() == ["CapEff:", "0" * 16]
+        assert len(done.stderr.splitlines()) == 1
+        for part in ("CAP_NET_RAW", "sudo", "setcap cap_net_raw+ep", "--udp"):
+            assert part in done.stderr
+
+    def test_udp_takes_none_whatever(self, chain):
+        argv = [SCRIPT, "trace", "--udp", "--numeric", "10.0.4.2"]
+        with chain.client.inside():
+            done = without_privilege(run_and_tell_capabilities, argv)
+        assert (done.returncode, done.stderr) == (0, "")
+        capabilities, *_ = done.stdout.splitlines()
+        assert capabilities.split() == ["CapEff:", "0" * 16]
+        done.stdout = done.stdout.partition("\n")[2]
+        assert [match["who"] for match in hops(done)] == ROUTE
+
+
+def test_host_that_answers_on_the_port_was_reached(chain):
+    """A program may listen where traces go: its datagram is an answer like a port unreachable."""
+    with chain.server.call(PacketConn.udp, ("0.0.0.0", 33434 + 9)) as conn:
+        with Program(
+            chain.client, "trace", "--udp", "--numeric", "--probes", "3", "10.0.4.2"
+        ) as program:
+            conn.set_read_deadline(time.monotonic() + 10)
+            _, _, peer = conn.read_from(bytearray(100))
+            conn.write_to(b"hello", peer)
+            assert program.process.wait(20) == 0
+    assert re.search(r"^  4  10\.0\.4\.2(  [\d.]+ ms){3}$", program.output, re.MULTILINE)
