@@ -1,11 +1,35 @@
-from cpython.buffer cimport Py_buffer
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer
+from libc.stdint cimport INT32_MAX, int64_t, uint16_t, uint32_t
 
 from .libc.socket cimport sockaddr_in
 
 
+cdef object ZERO
+
+
 cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -1
-cdef int get_buffer(object exporter, Py_buffer *view, bint writable, str name) except -1
+
+
+cdef inline int as_flags(object flags) except -1:
+    """Flags of a system call; nearly always the default, whose identity is enough."""
+    return 0 if flags is ZERO else <int>as_int(flags, 0, INT32_MAX, "flags")
+
+
+cdef int refuse_buffer(object exporter, bint writable, str name) except -1
+
+
+cdef extern from "Python.h":
+    # Without Cython's own error handling: the failing path is refuse_buffer.
+    int c_GetBuffer "PyObject_GetBuffer"(object exporter, Py_buffer *view, int flags) noexcept
+
+
+cdef inline int get_buffer(object exporter, Py_buffer *view, bint writable, str name) except -1:
+    """Pin exporter's memory as contiguous bytes; the caller owes PyBuffer_Release(view)."""
+    if c_GetBuffer(exporter, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE) < 0:
+        return refuse_buffer(exporter, writable, name)
+    return 0
+
+
 cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noexcept nogil
 cdef int as_address(object value, uint32_t *address, str name) except -1
 cdef int as_sockaddr(object value, sockaddr_in *name_out, str name) except -1

@@ -4,15 +4,11 @@ Everything that a caller hands in passes through here once: integers (through ``
 a range), buffers, addresses. Each refusal names the argument and what was given.
 """
 
-from cpython.buffer cimport (
-    Py_buffer,
-    PyBUF_SIMPLE,
-    PyBUF_WRITABLE,
-    PyObject_CheckBuffer,
-    PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_Clear, PyErr_GivenExceptionMatches, PyErr_Occurred
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
+from cpython.object cimport PyObject
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
@@ -30,6 +26,9 @@ cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     object PyUnicode_New(Py_ssize_t size, unsigned int maxchar)
     unsigned char *PyUnicode_1BYTE_DATA(object text)
+
+
+cdef object ZERO = 0
 
 
 cdef str shown(object value):
@@ -56,19 +55,19 @@ cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -
     return result
 
 
-cdef int get_buffer(object exporter, Py_buffer *view, bint writable, str name) except -1:
-    """Pin exporter's memory as contiguous bytes; the caller owes PyBuffer_Release(view)."""
+cdef int refuse_buffer(object exporter, bint writable, str name) except -1:
+    """Say why a buffer was not given: the exporter's own error, with the argument's name."""
+    cdef PyObject *error = PyErr_Occurred()
     if not PyObject_CheckBuffer(exporter):
+        PyErr_Clear()
         raise TypeError(f"{name} must be a bytes-like object, not {type(exporter).__name__}")
-    try:
-        PyObject_GetBuffer(exporter, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-    except BufferError as error:
+    if PyErr_GivenExceptionMatches(<object>error, BufferError):
         if writable and is_readonly(exporter):
-            raise TypeError(
-                f"{name} must be writable, not a read-only {type(exporter).__name__}"
-            ) from None
-        raise BufferError(f"{name}: {error}") from None
-    return 0
+            PyErr_Clear()
+            raise TypeError(f"{name} must be writable, not a read-only {type(exporter).__name__}")
+        PyErr_Clear()
+        raise BufferError(f"{name} must be one contiguous piece of memory: {shown(exporter)} is not")
+    return -1
 
 
 cdef bint is_readonly(object exporter):

@@ -8,16 +8,6 @@ cdef enum:
     SEND_ROOM = 192  # what `encode` may write beside `extra`
 
 
-cdef struct Blobs:
-    # The rare parts of a control message, in one allocation each; NULL when absent.
-    unsigned char *options
-    size_t options_len
-    unsigned char *send_options
-    size_t send_options_len
-    unsigned char *extra  # whole control messages, padded, one after the other
-    size_t extra_len
-
-
 cdef class ControlMessage:
     cdef:
         uint16_t have  # bits of Have: which attributes hold a value
@@ -36,17 +26,25 @@ cdef class ControlMessage:
         int16_t _send_tos
         int32_t _segment_size
         int64_t _timestamp
-        Blobs *blobs
-        unsigned char *long_raw
+        # The rare parts, None when absent. Fields of bytes keep the class out of the garbage
+        # collector and without a destructor of its own, which would cost more than parsing.
+        bytes long_raw
+        bytes _options
+        bytes _send_options
+        bytes _extra  # whole control messages, padded, one after the other
         unsigned char raw[80]
 
-    cdef int settle(self) except -1
+    cdef int parse_raw(self) except -1
+    cdef bint decode_common(self, const unsigned char *data, size_t length) noexcept
     cdef int decode(self, const unsigned char *data, size_t length) except -1
-    cdef int keep_extra(self, const unsigned char *data, size_t length) except -1
-    cdef Blobs *rare(self) except NULL
-    cdef size_t encoded_length(self, bint segmented) except? 0
-    cdef size_t encode(self, unsigned char *out, bint segmented) except? 0
-    cdef int32_t segment_to_send(self) except -1
+    cdef size_t encoding_room(self) noexcept
+    cdef size_t encode(self, unsigned char *out, bint segmented) noexcept
+    cdef int32_t segment_to_send(self) noexcept
+
+
+cdef inline int settle(ControlMessage cm) except -1:
+    """Parse what was received, if that was not done yet."""
+    return cm.parse_raw() if cm.raw_len else 0
 
 
 cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer)

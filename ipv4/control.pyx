@@ -12,7 +12,6 @@ before a byte of data is looked at (cmsg(3), ip(7)).
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport (
     INT32_MAX,
     INT32_MIN,
@@ -25,7 +24,7 @@ from libc.stdint cimport (
     uint32_t,
     uint8_t,
 )
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from .boundary cimport (
     address_object,
@@ -134,12 +133,10 @@ def new_control_message(flags):
 cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer):
     """A message of control bytes that the kernel delivered; parsed when an attribute is read."""
     cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
-    cdef unsigned char *room = cm.raw
     if length > INLINE_CONTROL:
-        room = cm.long_raw = <unsigned char *>PyMem_Malloc(length)
-        if room == NULL:
-            raise MemoryError()
-    memcpy(room, data, length)
+        cm.long_raw = PyBytes_FromStringAndSize(<const char *>data, length)
+    else:
+        memcpy(cm.raw, data, length)
     cm.raw_len = <uint32_t>length
     cm._src = peer
     cm.have = SRC
@@ -242,20 +239,6 @@ cdef size_t put(unsigned char *out, int level, int kind, const void *data, size_
     return CMSG_SPACE(size)
 
 
-cdef int replace(unsigned char **blob, size_t *blob_len, const unsigned char *data,
-                 size_t length) except -1:
-    cdef unsigned char *fresh = NULL
-    if length:
-        fresh = <unsigned char *>PyMem_Malloc(length)
-        if fresh == NULL:
-            raise MemoryError()
-        memcpy(fresh, data, length)
-    PyMem_Free(blob[0])
-    blob[0] = fresh
-    blob_len[0] = length
-    return 0
-
-
 @cython.final
 @cython.freelist(256)
 cdef class ControlMessage:
@@ -334,46 +317,27 @@ send_tos=None, send_options=None, extra=())
         if extra:
             self.extra = extra
 
-    def __dealloc__(self):
-        PyMem_Free(self.long_raw)
-        if self.blobs != NULL:
-            PyMem_Free(self.blobs.options)
-            PyMem_Free(self.blobs.send_options)
-            PyMem_Free(self.blobs.extra)
-            PyMem_Free(self.blobs)
-
-    cdef int settle(self) except -1:
-        """Parse what was received, if that was not done yet."""
+    cdef int parse_raw(self) except -1:
         cdef size_t length = self.raw_len
-        if length == 0:
-            return 0
+        cdef bytes raw = self.long_raw
         # Once, whatever comes of it: malformed bytes raise now and are gone.
         self.raw_len = 0
-        try:
-            self.decode(self.long_raw if self.long_raw != NULL else self.raw, length)
-        finally:
-            PyMem_Free(self.long_raw)
-            self.long_raw = NULL
-        return 0
-
-    cdef Blobs *rare(self) except NULL:
-        if self.blobs == NULL:
-            self.blobs = <Blobs *>PyMem_Calloc(1, sizeof(Blobs))
-            if self.blobs == NULL:
-                raise MemoryError()
-        return self.blobs
+        if raw is None:
+            return 0 if self.decode_common(self.raw, length) else self.decode(self.raw, length)
+        self.long_raw = None
+        return self.decode(<const unsigned char *>PyBytes_AS_STRING(raw), length)
 
     # Attributes of the reference
 
     @property
     def ttl(self):
         """Received TTL, 0-255; 0 when none came."""
-        self.settle()
+        settle(self)
         return self._ttl
 
     @ttl.setter
     def ttl(self, value):
-        self.settle()
+        settle(self)
         self._ttl = as_int(value, 0, 255, "ttl")
 
     @property
@@ -383,7 +347,7 @@ send_tos=None, send_options=None, extra=())
 
     @src.setter
     def src(self, value):
-        self.settle()
+        settle(self)
         self.heard &= ~SRC
         if value is None:
             self.have &= ~SRC
@@ -395,12 +359,12 @@ send_tos=None, send_options=None, extra=())
     @property
     def dst(self):
         """Destination in the received packet's header."""
-        self.settle()
+        settle(self)
         return address_object(self._dst) if self.have & DST else None
 
     @dst.setter
     def dst(self, value):
-        self.settle()
+        settle(self)
         if value is None:
             self.have &= ~DST
             self._dst = 0
@@ -411,12 +375,12 @@ send_tos=None, send_options=None, extra=())
     @property
     def ifindex(self):
         """Index of the interface, 0 when none."""
-        self.settle()
+        settle(self)
         return self._ifindex
 
     @ifindex.setter
     def ifindex(self, value):
-        self.settle()
+        settle(self)
         self._ifindex = as_int(value, 0, INT32_MAX, "ifindex")
 
     # What else a received packet can tell
@@ -424,12 +388,12 @@ send_tos=None, send_options=None, extra=())
     @property
     def tos(self):
         """Received type of service, 0-255, or None."""
-        self.settle()
+        settle(self)
         return self._tos if self.have & TOS else None
 
     @tos.setter
     def tos(self, value):
-        self.settle()
+        settle(self)
         if value is None:
             self.have &= ~TOS
             self._tos = -1
@@ -440,18 +404,18 @@ send_tos=None, send_options=None, extra=())
     @property
     def ecn(self):
         """Explicit Congestion Notification bits of `tos` (RFC 3168), 0-3, or None."""
-        self.settle()
+        settle(self)
         return self._tos & 3 if self.have & TOS else None
 
     @property
     def spec_dst(self):
         """The local address that the packet was for."""
-        self.settle()
+        settle(self)
         return address_object(self._spec_dst) if self.have & SPEC_DST else None
 
     @spec_dst.setter
     def spec_dst(self, value):
-        self.settle()
+        settle(self)
         if value is None:
             self.have &= ~SPEC_DST
             self._spec_dst = 0
@@ -462,12 +426,12 @@ send_tos=None, send_options=None, extra=())
     @property
     def timestamp(self):
         """Arrival in nanoseconds of the realtime clock, or None."""
-        self.settle()
+        settle(self)
         return self._timestamp if self.have & TIMESTAMP else None
 
     @timestamp.setter
     def timestamp(self, value):
-        self.settle()
+        settle(self)
         if value is None:
             self.have &= ~TIMESTAMP
             self._timestamp = 0
@@ -478,12 +442,12 @@ send_tos=None, send_options=None, extra=())
     @property
     def drops(self):
         """Datagrams that the socket lost so far, modulo 2**32, or None."""
-        self.settle()
+        settle(self)
         return self._drops if self.have & DROPS else None
 
     @drops.setter
     def drops(self, value):
-        self.settle()
+        settle(self)
         if value is None:
             self.have &= ~DROPS
             self._drops = 0
@@ -494,7 +458,7 @@ send_tos=None, send_options=None, extra=())
     @property
     def original_dst(self):
         """``(host, port)`` before redirection, or None."""
-        self.settle()
+        settle(self)
         if not self.have & ORIGINAL_DST:
             return None
         return peer_tuple(self._original_addr, self._original_port)
@@ -502,7 +466,7 @@ send_tos=None, send_options=None, extra=())
     @original_dst.setter
     def original_dst(self, value):
         cdef sockaddr_in name
-        self.settle()
+        settle(self)
         if value is None:
             self.have &= ~ORIGINAL_DST
             self._original_addr = self._original_port = 0
@@ -515,28 +479,25 @@ send_tos=None, send_options=None, extra=())
     @property
     def options(self):
         """IP options of the received packet, or None."""
-        self.settle()
-        if self.blobs == NULL or self.blobs.options == NULL:
-            return None
-        return PyBytes_FromStringAndSize(<char *>self.blobs.options, self.blobs.options_len)
+        settle(self)
+        return self._options
 
     @options.setter
     def options(self, value):
-        self.settle()
-        cdef Blobs *rare = self.rare()
-        set_options(&rare.options, &rare.options_len, value, "options")
+        settle(self)
+        self._options = as_options(value, "options")
 
     # Both ways
 
     @property
     def segment_size(self):
         """Size in bytes of the datagrams that one buffer holds, or None."""
-        self.settle()
+        settle(self)
         return self._segment_size if self.have & SEGMENT_SIZE else None
 
     @segment_size.setter
     def segment_size(self, value):
-        self.settle()
+        settle(self)
         self.heard &= ~SEGMENT_SIZE
         # None and 0 both leave the payload whole.
         self._segment_size = 0 if value is None else as_int(value, 0, 65535, "segment_size")
@@ -549,25 +510,25 @@ send_tos=None, send_options=None, extra=())
     def extra(self):
         """``(level, type, data)`` of each control message that has no attribute here."""
         cdef cmsghdr h
-        cdef size_t at = 0
-        self.settle()
+        cdef Py_ssize_t at = 0
+        settle(self)
+        cdef bytes packed = self._extra
+        if packed is None:
+            return ()
         found = []
-        if self.blobs != NULL:
-            while at < self.blobs.extra_len:
-                memcpy(&h, self.blobs.extra + at, sizeof(h))
-                data = PyBytes_FromStringAndSize(
-                    <char *>self.blobs.extra + at + CMSG_LEN(0), h.cmsg_len - CMSG_LEN(0)
-                )
-                found.append((h.cmsg_level, h.cmsg_type, data))
-                at += CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
+        while at < len(packed):
+            memcpy(&h, PyBytes_AS_STRING(packed) + at, sizeof(h))
+            data = packed[at + <Py_ssize_t>CMSG_LEN(0):at + <Py_ssize_t>h.cmsg_len]
+            found.append((h.cmsg_level, h.cmsg_type, data))
+            at += CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
         return tuple(found)
 
     @extra.setter
     def extra(self, value):
         cdef Py_buffer view
-        cdef unsigned char *packed
         cdef size_t total = 0, at = 0
-        self.settle()
+        cdef bytes packed
+        settle(self)
         entries = []
         for entry in value:
             try:
@@ -585,22 +546,12 @@ send_tos=None, send_options=None, extra=())
                 total += CMSG_SPACE(view.len)
             finally:
                 PyBuffer_Release(&view)
-        packed = <unsigned char *>PyMem_Malloc(total + 1)
-        if packed == NULL:
-            raise MemoryError()
-        try:
-            for level, kind, data in entries:
-                at += put(packed + at, level, kind, PyBytes_AS_STRING(data), len(data))
-            self.keep_extra(packed, total)
-        finally:
-            PyMem_Free(packed)
+        packed = PyBytes_FromStringAndSize(NULL, total)
+        for level, kind, data in entries:
+            at += put(<unsigned char *>PyBytes_AS_STRING(packed) + at, level, kind,
+                      PyBytes_AS_STRING(data), len(data))
+        self._extra = packed if total else None
         self.heard &= ~EXTRA
-
-    cdef int keep_extra(self, const unsigned char *data, size_t length) except -1:
-        if length == 0 and self.blobs == NULL:
-            return 0
-        cdef Blobs *rare = self.rare()
-        return replace(&rare.extra, &rare.extra_len, data, length)
 
     # What a packet can be told
 
@@ -612,7 +563,7 @@ send_tos=None, send_options=None, extra=())
     @send_ttl.setter
     def send_ttl(self, value):
         cdef int64_t ttl = 0 if value is None else as_int(value, 0, 255, "send_ttl")
-        self.settle()
+        settle(self)
         self._send_ttl = <int16_t>ttl if ttl else -1
         if ttl:
             self.have |= SEND_TTL
@@ -626,7 +577,7 @@ send_tos=None, send_options=None, extra=())
 
     @send_tos.setter
     def send_tos(self, value):
-        self.settle()
+        settle(self)
         if value is None:
             self.have &= ~SEND_TOS
             self._send_tos = -1
@@ -637,17 +588,12 @@ send_tos=None, send_options=None, extra=())
     @property
     def send_options(self):
         """IP options of the packet to be sent, or None."""
-        if self.blobs == NULL or self.blobs.send_options == NULL:
-            return None
-        return PyBytes_FromStringAndSize(
-            <char *>self.blobs.send_options, self.blobs.send_options_len
-        )
+        return self._send_options
 
     @send_options.setter
     def send_options(self, value):
-        self.settle()
-        cdef Blobs *rare = self.rare()
-        set_options(&rare.send_options, &rare.send_options_len, value, "send_options")
+        settle(self)
+        self._send_options = as_options(value, "send_options")
 
     def reply(self):
         """The control message that answers from where this packet arrived.
@@ -659,7 +605,7 @@ send_tos=None, send_options=None, extra=())
             broadcast address) and the interface that it came by.
         """
         cdef ControlMessage answer = ControlMessage.__new__(ControlMessage)
-        self.settle()
+        settle(self)
         answer._ifindex = self._ifindex
         if self.have & SPEC_DST:
             answer._src = self._spec_dst
@@ -679,12 +625,13 @@ send_tos=None, send_options=None, extra=())
             ``b""`` when none is. What a receive filled in (`ttl`, `dst`, the sender in `src`, …)
             is not sent.
         """
-        self.settle()
-        cdef size_t length = self.encoded_length(True)
-        out = PyBytes_FromStringAndSize(NULL, length)
-        if length:
-            self.encode(<unsigned char *>PyBytes_AS_STRING(out), True)
-        return out
+        cdef unsigned char stack[SEND_ROOM]
+        cdef bytes heap
+        settle(self)
+        if self.encoding_room() <= SEND_ROOM:
+            return PyBytes_FromStringAndSize(<char *>stack, self.encode(stack, True))
+        heap = PyBytes_FromStringAndSize(NULL, self.encoding_room())
+        return heap[:self.encode(<unsigned char *>PyBytes_AS_STRING(heap), True)]
 
     def parse(self, buf):
         """Read control bytes, as a system call delivered them, into this object.
@@ -703,10 +650,49 @@ send_tos=None, send_options=None, extra=())
         cdef Py_buffer view
         get_buffer(buf, &view, False, "buf")
         try:
-            self.settle()
-            self.decode(<const unsigned char *>view.buf, view.len)
+            settle(self)
+            if not self.decode_common(<const unsigned char *>view.buf, view.len):
+                self.decode(<const unsigned char *>view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
+
+    cdef bint decode_common(self, const unsigned char *data, size_t length) noexcept:
+        """`decode` of well-formed TTL, packet info and TOS; False, nothing done, for all else."""
+        cdef cmsghdr h
+        cdef in_pktinfo info
+        cdef int32_t ttl = self._ttl
+        cdef int16_t tos = self._tos
+        cdef uint16_t have = self.have
+        cdef bint located = False
+        cdef size_t at = 0
+        while length - at >= sizeof(cmsghdr):
+            memcpy(&h, data + at, sizeof(h))
+            if h.cmsg_level != IPPROTO_IP or h.cmsg_len > length - at:
+                return False
+            if h.cmsg_type == IP_PKTINFO and h.cmsg_len == CMSG_LEN(sizeof(info)):
+                memcpy(&info, data + at + CMSG_LEN(0), sizeof(info))
+                have |= DST | SPEC_DST
+                located = True
+            elif h.cmsg_type == IP_TTL and h.cmsg_len == CMSG_LEN(sizeof(int32_t)):
+                memcpy(&ttl, data + at + CMSG_LEN(0), sizeof(ttl))
+                ttl &= 0xFF
+            elif h.cmsg_type == IP_TOS and h.cmsg_len == CMSG_LEN(1):
+                tos = data[at + CMSG_LEN(0)]
+                have |= TOS
+            else:
+                return False
+            at += CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
+            if at >= length:
+                break
+        if located:
+            # An index below zero is no interface: a hostile number, not a value.
+            self._ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
+            self._dst = info.ipi_addr.s_addr
+            self._spec_dst = info.ipi_spec_dst.s_addr
+        self._ttl = ttl
+        self._tos = tos
+        self.have = have
+        return True
 
     cdef int decode(self, const unsigned char *data, size_t length) except -1:
         cdef cmsghdr h
@@ -716,101 +702,85 @@ send_tos=None, send_options=None, extra=())
         cdef int32_t value
         cdef const unsigned char *body
         cdef size_t at = 0, size, step, extra_len = 0
-        cdef unsigned char *extra = NULL
+        cdef bytes extra = None
         check_frames(data, length)
-        try:
-            while length - at >= sizeof(cmsghdr):
-                memcpy(&h, data + at, sizeof(h))
-                size = h.cmsg_len - CMSG_LEN(0)
-                body = data + at + CMSG_LEN(0)
-                step = CMSG_SPACE(size)
-                if h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TTL:
-                    if size >= 1:
-                        self._ttl = octet(body, size)
-                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_PKTINFO:
-                    if size >= sizeof(info):
-                        memcpy(&info, body, sizeof(info))
-                        # An index below zero is no interface: a hostile number, not a value.
-                        self._ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
-                        self._dst = info.ipi_addr.s_addr
-                        self._spec_dst = info.ipi_spec_dst.s_addr
-                        self.have |= DST | SPEC_DST
-                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TOS:
-                    if size >= 1:
-                        self._tos = octet(body, size)
-                        self.have |= TOS
-                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVOPTS:
-                    if 0 < size <= 40:
-                        replace(&self.rare().options, &self.blobs.options_len, body, size)
-                elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVORIGDSTADDR:
-                    if size >= sizeof(name):
-                        memcpy(&name, body, sizeof(name))
-                        self._original_addr = name.sin_addr.s_addr
-                        self._original_port = name.sin_port
-                        self.have |= ORIGINAL_DST
-                elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPNS:
-                    if size >= sizeof(ts):
-                        memcpy(&ts, body, sizeof(ts))
-                        self._timestamp = nanoseconds(&ts)
-                        self.have |= TIMESTAMP
-                elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPING:
-                    if size >= 3 * sizeof(ts):
-                        self._timestamp = best_stamp(body)
-                        self.have |= TIMESTAMP
-                elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SO_RXQ_OVFL:
-                    if size >= sizeof(self._drops):
-                        memcpy(&self._drops, body, sizeof(self._drops))
-                        self.have |= DROPS
-                elif h.cmsg_level == SOL_UDP and h.cmsg_type == UDP_GRO:
-                    if size >= sizeof(value):
-                        memcpy(&value, body, sizeof(value))
-                        if 0 < value <= 65535:
-                            self._segment_size = value
-                            self.have |= SEGMENT_SIZE
-                            self.heard |= SEGMENT_SIZE
-                else:
-                    if extra == NULL:
-                        # All that follows fits: each is padded at most once, by less than 8.
-                        extra = <unsigned char *>PyMem_Malloc(length - at + sizeof(cmsghdr))
-                        if extra == NULL:
-                            raise MemoryError()
-                    extra_len += put(extra + extra_len, h.cmsg_level, h.cmsg_type, body, size)
-                if step >= length - at:
-                    break
-                at += step
-            if extra_len:
-                self.keep_extra(extra, extra_len)
-                self.heard |= EXTRA
-        finally:
-            PyMem_Free(extra)
+        while length - at >= sizeof(cmsghdr):
+            memcpy(&h, data + at, sizeof(h))
+            size = h.cmsg_len - CMSG_LEN(0)
+            body = data + at + CMSG_LEN(0)
+            step = CMSG_SPACE(size)
+            if h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TTL:
+                if size >= 1:
+                    self._ttl = octet(body, size)
+            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_PKTINFO:
+                if size >= sizeof(info):
+                    memcpy(&info, body, sizeof(info))
+                    # An index below zero is no interface: a hostile number, not a value.
+                    self._ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
+                    self._dst = info.ipi_addr.s_addr
+                    self._spec_dst = info.ipi_spec_dst.s_addr
+                    self.have |= DST | SPEC_DST
+            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TOS:
+                if size >= 1:
+                    self._tos = octet(body, size)
+                    self.have |= TOS
+            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVOPTS:
+                if 0 < size <= 40:
+                    self._options = PyBytes_FromStringAndSize(<const char *>body, size)
+            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVORIGDSTADDR:
+                if size >= sizeof(name):
+                    memcpy(&name, body, sizeof(name))
+                    self._original_addr = name.sin_addr.s_addr
+                    self._original_port = name.sin_port
+                    self.have |= ORIGINAL_DST
+            elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPNS:
+                if size >= sizeof(ts):
+                    memcpy(&ts, body, sizeof(ts))
+                    self._timestamp = nanoseconds(&ts)
+                    self.have |= TIMESTAMP
+            elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPING:
+                if size >= 3 * sizeof(ts):
+                    self._timestamp = best_stamp(body)
+                    self.have |= TIMESTAMP
+            elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SO_RXQ_OVFL:
+                if size >= sizeof(self._drops):
+                    memcpy(&self._drops, body, sizeof(self._drops))
+                    self.have |= DROPS
+            elif h.cmsg_level == SOL_UDP and h.cmsg_type == UDP_GRO:
+                if size >= sizeof(value):
+                    memcpy(&value, body, sizeof(value))
+                    if 0 < value <= 65535:
+                        self._segment_size = value
+                        self.have |= SEGMENT_SIZE
+                        self.heard |= SEGMENT_SIZE
+            else:
+                if extra is None:
+                    # All that follows fits: only the last one's padding may be missing.
+                    extra = PyBytes_FromStringAndSize(NULL, length - at + sizeof(cmsghdr))
+                extra_len += put(<unsigned char *>PyBytes_AS_STRING(extra) + extra_len,
+                                 h.cmsg_level, h.cmsg_type, body, size)
+            if step >= length - at:
+                break
+            at += step
+        if extra_len:
+            self._extra = extra[:extra_len]
+            self.heard |= EXTRA
         return 0
 
-    cdef int32_t segment_to_send(self) except -1:
+    cdef int32_t segment_to_send(self) noexcept:
         """Segment size that a program asked for, 0 when none (a received one does not count)."""
-        self.settle()
         if self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
             return self._segment_size
         return 0
 
-    cdef size_t encoded_length(self, bint segmented) except? 0:
-        """Bytes that `encode` will write; the message is settled."""
-        cdef size_t length = 0
-        if self._ifindex > 0 or (self.have & SRC and not self.heard & SRC):
-            length += CMSG_SPACE(sizeof(in_pktinfo))
-        if self.have & SEND_TTL:
-            length += CMSG_SPACE(sizeof(int))
-        if self.have & SEND_TOS:
-            length += CMSG_SPACE(1)
-        if segmented and self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
-            length += CMSG_SPACE(sizeof(uint16_t))
-        if self.blobs != NULL:
-            if self.blobs.send_options != NULL:
-                length += CMSG_SPACE(self.blobs.send_options_len)
-            if not self.heard & EXTRA:
-                length += self.blobs.extra_len
-        return length
+    cdef size_t encoding_room(self) noexcept:
+        """Bytes that `encode` needs at the most; the message is settled."""
+        if self._extra is None or self.heard & EXTRA:
+            return SEND_ROOM
+        return SEND_ROOM + <size_t>len(self._extra)
 
-    cdef size_t encode(self, unsigned char *out, bint segmented) except? 0:
+    cdef size_t encode(self, unsigned char *out, bint segmented) noexcept:
+        """Write what a send is told, into `encoding_room` bytes; the message is settled."""
         cdef in_pktinfo info
         cdef int ttl
         cdef uint8_t tos
@@ -832,13 +802,12 @@ send_tos=None, send_options=None, extra=())
         if segmented and self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
             segment = <uint16_t>self._segment_size
             at += put(out + at, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment))
-        if self.blobs != NULL:
-            if self.blobs.send_options != NULL:
-                at += put(out + at, IPPROTO_IP, IP_RETOPTS, self.blobs.send_options,
-                          self.blobs.send_options_len)
-            if self.blobs.extra_len and not self.heard & EXTRA:
-                memcpy(out + at, self.blobs.extra, self.blobs.extra_len)
-                at += self.blobs.extra_len
+        if self._send_options is not None:
+            at += put(out + at, IPPROTO_IP, IP_RETOPTS, PyBytes_AS_STRING(self._send_options),
+                      len(self._send_options))
+        if self._extra is not None and not self.heard & EXTRA:
+            memcpy(out + at, PyBytes_AS_STRING(self._extra), len(self._extra))
+            at += len(self._extra)
         return at
 
     # Python's manners
@@ -847,8 +816,8 @@ send_tos=None, send_options=None, extra=())
         if not isinstance(other, ControlMessage):
             return NotImplemented
         cdef ControlMessage o = <ControlMessage>other
-        self.settle()
-        o.settle()
+        settle(self)
+        settle(o)
         return (
             self.have == o.have
             and self._ttl == o._ttl
@@ -864,15 +833,15 @@ send_tos=None, send_options=None, extra=())
             and self._send_tos == o._send_tos
             and self._segment_size == o._segment_size
             and self._timestamp == o._timestamp
-            and self.options == o.options
-            and self.send_options == o.send_options
-            and self.extra == o.extra
+            and self._options == o._options
+            and self._send_options == o._send_options
+            and self._extra == o._extra
         )
 
     __hash__ = None
 
     def __repr__(self):
-        self.settle()
+        settle(self)
         parts = [f"ttl={self._ttl}"]
         for name, bit, address in (
             ("src", SRC, self._src), ("dst", DST, self._dst), ("spec_dst", SPEC_DST, self._spec_dst),
@@ -893,7 +862,7 @@ send_tos=None, send_options=None, extra=())
         return f"ControlMessage({', '.join(parts)})"
 
     def __str__(self):
-        self.settle()
+        settle(self)
         return (
             f"ttl={self._ttl}"
             f" src={address_text(self._src) if self.have & SRC else '<nil>'}"
@@ -902,14 +871,15 @@ send_tos=None, send_options=None, extra=())
         )
 
 
-cdef int set_options(unsigned char **blob, size_t *blob_len, object value, str name) except -1:
+cdef bytes as_options(object value, str name):
+    """IP options as bytes, None when there are none."""
     cdef Py_buffer view
     if value is None:
-        return replace(blob, blob_len, NULL, 0)
+        return None
     get_buffer(value, &view, False, name)
     try:
         if view.len > 40:
             raise ValueError(f"{name} must be at most 40 bytes long, not {view.len}")
-        return replace(blob, blob_len, <const unsigned char *>view.buf, view.len)
+        return PyBytes_FromStringAndSize(<char *>view.buf, view.len) if view.len else None
     finally:
         PyBuffer_Release(&view)

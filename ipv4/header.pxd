@@ -26,16 +26,16 @@ cdef class Header:
         bint has_src
         bint has_dst
         uint32_t options_len
-        unsigned char *long_options  # only options that a program set too long to marshal
+        bytes long_options  # only options that a program set too long to marshal
         unsigned char short_options[40]
 
-    cdef int decode(self, const unsigned char *data, size_t length, int form) except -1
-    cdef int encode(self, unsigned char *out, int form) except -1
+    cdef const char *decode(self, const unsigned char *data, size_t length, int form) noexcept
+    cdef void encode(self, unsigned char *out, int form) noexcept
     cdef int encoded_length(self) except -1
     cdef const unsigned char *options_data(self) noexcept
     cdef int refuse_to_encode(self) except -1
-    cdef int set_options_bytes(self, const unsigned char *data, size_t length) except -1
 
 
 cdef Header new_header(const unsigned char *data, size_t length)
+cdef int refuse_to_parse(const char *why, const unsigned char *data) except -1
 cdef int SYSTEM_FORM() noexcept

@@ -3,7 +3,6 @@
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
@@ -156,8 +155,15 @@ def checksum(buf, initial=0):
 
 cdef Header new_header(const unsigned char *data, size_t length):
     cdef Header header = Header.__new__(Header)
-    header.decode(data, length, _system_form)
+    cdef const char *wrong = header.decode(data, length, _system_form)
+    if wrong != NULL:
+        refuse_to_parse(wrong, data)
     return header
+
+
+cdef int refuse_to_parse(const char *why, const unsigned char *data) except -1:
+    text = why.decode("ascii")
+    raise ValueError(f"{text}, not {data[0] >> 4}" if "version" in text else text)
 
 
 def parse_header(buf):
@@ -174,11 +180,17 @@ def parse_header(buf):
         As `Header.parse`.
     """
     cdef Py_buffer view
+    cdef Header header = Header.__new__(Header)
+    cdef const char *wrong
     get_buffer(buf, &view, False, "buf")
-    try:
-        return new_header(<const unsigned char *>view.buf, view.len)
-    finally:
-        PyBuffer_Release(&view)
+    wrong = header.decode(<const unsigned char *>view.buf, view.len, _system_form)
+    if wrong != NULL:
+        try:
+            refuse_to_parse(wrong, <const unsigned char *>view.buf)
+        finally:
+            PyBuffer_Release(&view)
+    PyBuffer_Release(&view)
+    return header
 
 
 @cython.final
@@ -238,9 +250,6 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             as_address(dst, &self._dst, "dst")
         if options is not b"":
             self.options = options
-
-    def __dealloc__(self):
-        PyMem_Free(self.long_options)
 
     # Fields
 
@@ -374,27 +383,19 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         try:
             if view.len > 65535:
                 raise ValueError(f"options must be at most 40 bytes long, not {view.len}")
-            self.set_options_bytes(<const unsigned char *>view.buf, view.len)
+            self.long_options = None
+            if view.len > MAX_OPTIONS:
+                self.long_options = PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+            else:
+                memcpy(self.short_options, view.buf, view.len)
+            self.options_len = <uint32_t>view.len
         finally:
             PyBuffer_Release(&view)
 
     cdef const unsigned char *options_data(self) noexcept:
-        return self.long_options if self.long_options != NULL else self.short_options
-
-    cdef int set_options_bytes(self, const unsigned char *data, size_t length) except -1:
-        cdef unsigned char *long_options = NULL
-        if length > MAX_OPTIONS:
-            long_options = <unsigned char *>PyMem_Malloc(length)
-            if long_options == NULL:
-                raise MemoryError()
-            memcpy(long_options, data, length)
-        elif length:
-            memcpy(self.short_options, data, length)
-        if self.long_options != NULL:
-            PyMem_Free(self.long_options)
-        self.long_options = long_options
-        self.options_len = <uint32_t>length
-        return 0
+        if self.long_options is not None:
+            return <const unsigned char *>PyBytes_AS_STRING(self.long_options)
+        return self.short_options
 
     # Bytes
 
@@ -424,33 +425,39 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         """
         cdef Py_buffer view
         cdef int form = _system_form if format is None else form_of(format)
+        cdef const char *wrong
         get_buffer(buf, &view, False, "buf")
-        try:
-            self.decode(<const unsigned char *>view.buf, view.len, form)
-        finally:
-            PyBuffer_Release(&view)
+        wrong = self.decode(<const unsigned char *>view.buf, view.len, form)
+        if wrong != NULL:
+            try:
+                refuse_to_parse(wrong, <const unsigned char *>view.buf)
+            finally:
+                PyBuffer_Release(&view)
+        PyBuffer_Release(&view)
 
-    cdef int decode(self, const unsigned char *data, size_t length, int form) except -1:
+    cdef const char *decode(self, const unsigned char *data, size_t length, int form) noexcept:
+        """Read a header; what is wrong with it, or NULL. Nothing is changed when it is wrong."""
         cdef size_t header_len
         cdef uint16_t total, offset
         if length < 20:
-            raise ValueError("header too short")
+            return b"header too short"
         header_len = (data[0] & 0x0F) << 2
         if header_len < 20:
-            raise ValueError("header too short")
+            return b"header too short"
         if header_len > length:
-            raise ValueError("extension header too short")
+            return b"extension header too short"
         if data[0] >> 4 != 4:
-            raise ValueError(f"version must be 4, not {data[0] >> 4}")
+            return b"version must be 4"
         memcpy(&total, data + 2, 2)
         memcpy(&offset, data + 6, 2)
         if form == WIRE:
             total = ntohs(total)
             offset = ntohs(offset)
-        if header_len > 20 or self.long_options != NULL:
-            self.set_options_bytes(data + 20, header_len - 20)
-        else:
-            self.options_len = 0
+        self.options_len = <uint32_t>(header_len - 20)
+        if self.options_len:
+            memcpy(self.short_options, data + 20, self.options_len)
+        if self.long_options is not None:
+            self.long_options = None
         self._version = 4
         self._len = <int32_t>header_len
         self._tos = data[1]
@@ -467,7 +474,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         memcpy(&self._dst, data + 16, 4)
         self.has_src = True
         self.has_dst = True
-        return 0
+        return NULL
 
     def marshal(self, format=None):
         """The header as bytes.
@@ -531,7 +538,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             )
         raise ValueError("missing address: dst must be set")
 
-    cdef int encode(self, unsigned char *out, int form) except -1:
+    cdef void encode(self, unsigned char *out, int form) noexcept:
         """Write the header; encoded_length() was called and out has that much room."""
         cdef uint16_t total = <uint16_t>self._total_len
         cdef uint16_t offset = <uint16_t>(self._flags << 13 | self._frag_off)
@@ -552,7 +559,6 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         memcpy(out + 16, &self._dst, 4)
         if self.options_len:
             memcpy(out + 20, self.options_data(), self.options_len)
-        return 0
 
     def __bytes__(self):
         return self.marshal()

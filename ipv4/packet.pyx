@@ -15,8 +15,8 @@ from libc.errno cimport ENOBUFS, errno
 from libc.stdint cimport INT32_MAX, uint32_t
 from libc.string cimport memcpy, memmove, memset
 
-from .boundary cimport as_int, as_sockaddr, get_buffer
-from .control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, received
+from .boundary cimport as_flags, as_sockaddr, get_buffer
+from .control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, received, settle
 from .endpoint cimport NEVER, Patience
 from .header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
 from .libc cimport socket as c
@@ -80,12 +80,14 @@ cdef class PacketTransfer(Transfer):
         cdef sockaddr_in name
         cdef socklen_t namelen
         cdef Patience patience
-        cdef int c_flags = <int>as_int(flags, 0, INT32_MAX, "flags")
+        cdef int c_flags = as_flags(flags)
         cdef int fd, err
         cdef ssize_t n
         get_buffer(buf, &view, True, "buf")
         try:
-            if self.wants_control or self._type == SOCK_RAW:
+            if self._type == SOCK_RAW:
+                return self.read_stripped(&view, c_flags)
+            if self.wants_control:
                 return self.read_with_control(&view, c_flags)
             fd = self.live_fd()
             patience.started = patience.stale_tried = patience.error_seen = False
@@ -114,22 +116,57 @@ cdef class PacketTransfer(Transfer):
             PyBuffer_Release(&view)
 
     cdef object read_with_control(self, Py_buffer *view, int flags):
-        """`read_from` on a socket that brings control messages, IP headers, or both.
+        """`read_from` on a datagram socket that brings control messages."""
+        cdef unsigned char control[CONTROL_ROOM]
+        cdef sockaddr_in name
+        cdef iovec vector
+        cdef msghdr header
+        cdef Patience patience
+        cdef int fd = self.live_fd(), err
+        cdef Py_ssize_t n
+        cdef ControlMessage cm = None
+        patience.started = patience.stale_tried = patience.error_seen = False
+        if self.read_deadline != NEVER:
+            self.check_deadline(False)
+        vector.iov_base = view.buf
+        vector.iov_len = view.len
+        header.msg_name = &name
+        header.msg_iov = &vector
+        header.msg_iovlen = 1
+        header.msg_control = control
+        while True:
+            header.msg_namelen = sizeof(name)
+            header.msg_controllen = CONTROL_ROOM
+            header.msg_flags = 0
+            n = self.receive(fd, &header, flags)
+            err = errno
+            if n >= 0:
+                break
+            self.again(err, fd, flags, False, &patience, "read_from", NULL)
+        if header.msg_flags & MSG_CTRUNC:
+            raise_cut_control()
+        if header.msg_namelen < sizeof(name):  # an entry of the error queue may bear no name
+            if header.msg_controllen:
+                cm = received(control, header.msg_controllen, 0)
+            return n, cm, None
+        if header.msg_controllen:
+            cm = received(control, header.msg_controllen, name.sin_addr.s_addr)
+        return n, cm, self.peer(name.sin_addr.s_addr, name.sin_port)
 
-        A raw socket delivers the header first. It goes to a place of its own, so that the
-        payload stands at the buffer's start; options, which are rare, come in front of the
-        payload there and are moved out, and what they pushed beyond the buffer's end is caught
-        in `tail`.
+    cdef object read_stripped(self, Py_buffer *view, int flags):
+        """`read_from` on a raw socket, which delivers the IP header first.
+
+        The header goes to a place of its own, so that the payload stands at the buffer's start;
+        options, which are rare, come in front of the payload there and are moved out, and what
+        they pushed beyond the buffer's end is caught in `tail`.
         """
         cdef unsigned char control[CONTROL_ROOM]
         cdef unsigned char head[20]
         cdef unsigned char tail[MAX_OPTIONS]
-        cdef unsigned char *data = <unsigned char *>view.buf
         cdef sockaddr_in name
         cdef iovec vectors[3]
         cdef msghdr header
         cdef Patience patience
-        cdef bint raw = self._type == SOCK_RAW
         cdef int fd = self.live_fd(), err
         cdef Py_ssize_t n, options = 0, room = view.len, kept
         cdef ControlMessage cm = None
@@ -138,15 +175,15 @@ cdef class PacketTransfer(Transfer):
             self.check_deadline(False)
         vectors[0].iov_base = head
         vectors[0].iov_len = sizeof(head)
-        vectors[1].iov_base = data
+        vectors[1].iov_base = view.buf
         vectors[1].iov_len = room
         vectors[2].iov_base = tail
         vectors[2].iov_len = sizeof(tail)
         while True:
             header.msg_name = &name
             header.msg_namelen = sizeof(name)
-            header.msg_iov = &vectors[0 if raw else 1]
-            header.msg_iovlen = 3 if raw else 1
+            header.msg_iov = vectors
+            header.msg_iovlen = 3
             header.msg_control = control if self.wants_control else NULL
             header.msg_controllen = CONTROL_ROOM if self.wants_control else 0
             header.msg_flags = 0
@@ -157,24 +194,23 @@ cdef class PacketTransfer(Transfer):
             self.again(err, fd, flags, False, &patience, "read_from", NULL)
         if header.msg_flags & MSG_CTRUNC and self.wants_control:
             raise_cut_control()
-        if raw:
-            kept = min(n, <Py_ssize_t>(sizeof(head) + sizeof(tail)) + room)
-            if kept < <Py_ssize_t>sizeof(head):
-                n = 0  # a filter let less than a header through: no payload
-            else:
-                options = max(((head[0] & 0x0F) << 2) - 20, 0)
-                n = max(n - 20 - options, 0)
-                if options:
-                    kept = max(min(kept - 20 - options, room), 0)  # payload bytes to be had
-                    close_gap(data, room, tail, options, kept)
-            if not flags & MSG_TRUNC:
-                n = min(n, room)
+        kept = min(n, <Py_ssize_t>(sizeof(head) + sizeof(tail)) + room)
+        if kept < <Py_ssize_t>sizeof(head):
+            n = 0  # a filter let less than a header through: no payload
+        else:
+            options = max(((head[0] & 0x0F) << 2) - 20, 0)
+            n = max(n - 20 - options, 0)
+            if options:
+                kept = max(min(kept - 20 - options, room), 0)  # payload bytes to be had
+                close_gap(<unsigned char *>view.buf, room, tail, options, kept)
+        if not flags & MSG_TRUNC:
+            n = min(n, room)
         if header.msg_controllen and self.wants_control:
             cm = received(control, header.msg_controllen,
                           name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
         if header.msg_namelen < sizeof(name):
             return n, cm, None
-        return n, cm, self.peer(name.sin_addr.s_addr, 0 if raw else name.sin_port)
+        return n, cm, self.peer(name.sin_addr.s_addr, 0)
 
     def write_to(self, data, dst=None, cm=None, flags=0):
         """Send one datagram.
@@ -209,7 +245,7 @@ cdef class PacketTransfer(Transfer):
         cdef Patience patience
         cdef sockaddr_in name
         cdef sockaddr_in *to = NULL
-        cdef int c_flags = <int>as_int(flags, 0, INT32_MAX, "flags")
+        cdef int c_flags = as_flags(flags)
         cdef int fd, err
         cdef ssize_t n
         if dst is not None:
@@ -256,9 +292,11 @@ cdef class PacketTransfer(Transfer):
         cdef unsigned char *control = stack_control
         cdef iovec vector
         cdef msghdr header
-        cdef Py_ssize_t segment = cm.segment_to_send()
-        cdef bint segmented = 0 < segment < view.len
-        cdef size_t length = cm.encoded_length(segmented)
+        cdef Py_ssize_t segment, n
+        cdef bint segmented
+        settle(cm)
+        segment = cm.segment_to_send()
+        segmented = 0 < segment < view.len
         vector.iov_base = view.buf
         vector.iov_len = view.len
         header.msg_name = to
@@ -266,19 +304,19 @@ cdef class PacketTransfer(Transfer):
         header.msg_iov = &vector
         header.msg_iovlen = 1
         header.msg_flags = 0
-        if length > SEND_ROOM:
-            control = <unsigned char *>PyMem_Malloc(length)
+        if cm.encoding_room() > SEND_ROOM:
+            control = <unsigned char *>PyMem_Malloc(cm.encoding_room())
             if control == NULL:
                 raise MemoryError()
+        header.msg_control = control
+        header.msg_controllen = cm.encode(control, segmented)
         try:
-            header.msg_control = control if length else NULL
-            header.msg_controllen = cm.encode(control, segmented) if length else 0
-            if segmented:
-                return self.send_segmented(&header, segment, flags)
-            return self.send(&header, flags)
+            n = self.send_segmented(&header, segment, flags) if segmented else self.send(
+                &header, flags)
         finally:
             if control != stack_control:
                 PyMem_Free(control)
+        return n
 
 
 cdef class RawTransfer(Transfer):
@@ -315,7 +353,7 @@ cdef class RawTransfer(Transfer):
         cdef iovec vector
         cdef msghdr header
         cdef Patience patience
-        cdef int c_flags = <int>as_int(flags, 0, INT32_MAX, "flags")
+        cdef int c_flags = as_flags(flags)
         cdef int fd, err
         cdef Py_ssize_t n
         cdef Header head
@@ -388,8 +426,7 @@ cdef class RawTransfer(Transfer):
         cdef sockaddr_in name
         cdef iovec vectors[2]
         cdef msghdr message
-        cdef size_t length = 0
-        cdef int c_flags = <int>as_int(flags, 0, INT32_MAX, "flags")
+        cdef int c_flags = as_flags(flags)
         if type(header) is not Header:
             raise TypeError(f"header must be a Header, not {type(header).__name__}")
         if cm is not None and type(cm) is not ControlMessage:
@@ -412,15 +449,13 @@ cdef class RawTransfer(Transfer):
             message.msg_controllen = 0
             message.msg_flags = 0
             if cm is not None:
-                (<ControlMessage>cm).settle()
-                length = (<ControlMessage>cm).encoded_length(False)
-                if length > SEND_ROOM:
-                    control = <unsigned char *>PyMem_Malloc(length)
+                settle(<ControlMessage>cm)
+                if (<ControlMessage>cm).encoding_room() > SEND_ROOM:
+                    control = <unsigned char *>PyMem_Malloc((<ControlMessage>cm).encoding_room())
                     if control == NULL:
                         raise MemoryError()
-                if length:
-                    message.msg_control = control
-                    message.msg_controllen = (<ControlMessage>cm).encode(control, False)
+                message.msg_control = control
+                message.msg_controllen = (<ControlMessage>cm).encode(control, False)
             return self.send(&message, c_flags)
         finally:
             PyBuffer_Release(&view)

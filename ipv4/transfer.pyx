@@ -29,7 +29,7 @@ from libc.errno cimport (
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from .boundary cimport address_object, address_text, as_int, os_error, peer_tuple
+from .boundary cimport address_object, address_text, as_flags, as_int, os_error, peer_tuple
 from .control cimport CONTROL_ROOM, ControlMessage
 from .endpoint cimport NEVER, Endpoint, Patience
 from .libc cimport socket as c
@@ -220,7 +220,7 @@ cdef class Transfer(Endpoint):
         cdef Patience patience
         cdef int fd = self.live_fd(), err
         cdef Py_ssize_t n
-        memset(&patience, 0, sizeof(patience))
+        patience.started = patience.stale_tried = patience.error_seen = False
         if self.write_deadline != NEVER:
             self.check_deadline(True)
         while True:
@@ -270,7 +270,7 @@ cdef class Transfer(Endpoint):
         IP headers are not stripped on raw sockets. A datagram longer than its buffers has
         MSG_TRUNC in `Message.flags`.
         """
-        cdef int c_flags = <int>as_int(flags, 0, INT32_MAX, "flags")
+        cdef int c_flags = as_flags(flags)
         if type(ms) is MessageBatch:
             return self.move_batch(<MessageBatch>ms, c_flags, False)
         return self.move_list(ms, c_flags, False)
@@ -298,7 +298,7 @@ cdef class Transfer(Endpoint):
         BufferError
             If a message is in flight in another call.
         """
-        cdef int c_flags = <int>as_int(flags, 0, INT32_MAX, "flags")
+        cdef int c_flags = as_flags(flags)
         if type(ms) is MessageBatch:
             return self.move_batch(<MessageBatch>ms, c_flags, True)
         return self.move_list(ms, c_flags, True)
