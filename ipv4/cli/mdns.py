@@ -28,6 +28,10 @@ EPILOG = """\
 example, with a client on the same link:
   ipv4 mdns eth0 printer.local=192.0.2.7
   dig -p 5353 @224.0.0.251 printer.local
+
+dig hears no mDNS answers, whoever sends them, from its version 9.18 on; dnspython does:
+  python -c 'import dns.message as m, dns.query as q
+  print(q.udp(m.make_query("printer.local", "A"), "224.0.0.251", port=5353))'
 """
 
 GROUP = "224.0.0.251"
