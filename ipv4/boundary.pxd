@@ -4,6 +4,17 @@ from libc.stdint cimport INT32_MAX, int64_t, uint16_t, uint32_t
 from .libc.socket cimport sockaddr_in
 
 
+cdef enum:
+    PEERS = 8  # power of two
+
+
+cdef struct Peers:
+    # Peers seen lately, as the tuples already made for them; owned references.
+    uint32_t addresses[PEERS]
+    uint16_t ports[PEERS]
+    void *tuples[PEERS]
+
+
 cdef object ZERO
 
 
@@ -37,3 +48,17 @@ cdef str address_text(uint32_t address)
 cdef object address_object(uint32_t address)
 cdef tuple peer_tuple(uint32_t address, uint16_t port)
 cdef object os_error(int err, str what)
+cdef tuple remember_peer(Peers *peers, unsigned int slot, uint32_t address, uint16_t port)
+cdef void forget_peers(Peers *peers) noexcept
+
+
+cdef inline tuple peer_of(Peers *peers, uint32_t address, uint16_t port):
+    """``(host, port)`` of a peer in network order, made once for peers seen lately."""
+    cdef unsigned int slot = (
+        (address >> 24) ^ (address >> 16) ^ port ^ (port >> 8)) & (PEERS - 1)
+    if (
+        peers.addresses[slot] == address and peers.ports[slot] == port
+        and peers.tuples[slot] != NULL
+    ):
+        return <tuple>peers.tuples[slot]
+    return remember_peer(peers, slot, address, port)

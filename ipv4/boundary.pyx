@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.exc cimport PyErr_Clear, PyErr_GivenExceptionMatches, PyErr_Occurred
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
@@ -194,6 +195,24 @@ cdef object address_object(uint32_t address):
 cdef tuple peer_tuple(uint32_t address, uint16_t port):
     """``(host, port)`` as ``socket`` gives it; both arguments in network order."""
     return (address_text(address), <int>ntohs(port))
+
+
+cdef tuple remember_peer(Peers *peers, unsigned int slot, uint32_t address, uint16_t port):
+    cdef tuple made = peer_tuple(address, port)
+    cdef void *old = peers.tuples[slot]
+    Py_INCREF(made)
+    peers.addresses[slot] = address
+    peers.ports[slot] = port
+    peers.tuples[slot] = <void *>made
+    Py_XDECREF(<PyObject *>old)
+    return made
+
+
+cdef void forget_peers(Peers *peers) noexcept:
+    cdef int i
+    for i in range(PEERS):
+        Py_XDECREF(<PyObject *>peers.tuples[i])
+        peers.tuples[i] = NULL
 
 
 cdef object os_error(int err, str what):

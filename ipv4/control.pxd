@@ -48,6 +48,7 @@ cdef inline int settle(ControlMessage cm) except -1:
 
 
 cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer)
+cdef ControlMessage received_now(const unsigned char *data, size_t length, uint32_t peer)
 cdef size_t flags_space(int flags) noexcept
 
 

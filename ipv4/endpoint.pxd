@@ -1,7 +1,6 @@
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t
 
-cdef enum:
-    PEERS = 8  # power of two
+from .boundary cimport Peers
 
 cdef extern from *:
     int64_t NEVER "INT64_MAX"
@@ -36,10 +35,7 @@ cdef class Endpoint:
         Waiter *waiters
         int64_t read_deadline
         int64_t write_deadline
-        # Peers seen lately, as the tuples already made for them.
-        uint32_t peer_addr[PEERS]
-        uint16_t peer_port[PEERS]
-        void *peer_tuples[PEERS]
+        Peers peers
 
     cdef int live_fd(self) except -1
     cdef int forget_parent(self) except -1
@@ -47,7 +43,6 @@ cdef class Endpoint:
     cdef int check_deadline(self, bint writing) except -1
     cdef int wait(self, int fd, bint writing, Patience *patience) except -1
     cdef int wake_all(self) except -1
-    cdef tuple peer(self, uint32_t address, uint16_t port)
     cdef int interface_index(self, object interface, str name) except -1
     cdef int get_int(self, int level, int name, str what) except? -1
     cdef int set_raw(self, int level, int name, const void *value, unsigned int size,

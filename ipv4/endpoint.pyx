@@ -12,16 +12,14 @@ Three rules keep it safe from any thread.
 """
 
 cimport cython
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.errno cimport EBADF, EINTR, ENODEV, ENOSYS, ETIMEDOUT, EAGAIN, errno
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint16_t, uint32_t
+from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from libc.string cimport memcpy, memset
 
-from .boundary cimport as_int, get_buffer, os_error, peer_tuple
+from .boundary cimport as_int, forget_peers, os_error, peer_tuple
 from .libc cimport socket as c
 from .libc.socket cimport (
     POLLERR,
@@ -124,13 +122,11 @@ cdef class Endpoint:
         self.fd = fd
 
     def __dealloc__(self):
-        cdef int i
         # No call can be waiting here: each holds a reference. The socket object closes itself,
         # with its ResourceWarning.
         if self.spare[0] >= 0:
             waker_close(self.spare)
-        for i in range(PEERS):
-            Py_XDECREF(<PyObject *>self.peer_tuples[i])
+        forget_peers(&self.peers)
 
     # Life
 
@@ -386,26 +382,6 @@ cdef class Endpoint:
                 self.leave()
             if waiter.ends[0] >= 0:
                 waker_close(waiter.ends)
-
-    # Peers
-
-    cdef tuple peer(self, uint32_t address, uint16_t port):
-        """``(host, port)`` of a peer in network order, made once for peers seen lately."""
-        cdef unsigned int slot = ((address >> 24) ^ (address >> 16) ^ port ^ (port >> 8)) & (PEERS - 1)
-        if (
-            self.peer_addr[slot] == address
-            and self.peer_port[slot] == port
-            and self.peer_tuples[slot] != NULL
-        ):
-            return <tuple>self.peer_tuples[slot]
-        cdef tuple made = peer_tuple(address, port)
-        cdef void *old = self.peer_tuples[slot]
-        Py_INCREF(made)
-        self.peer_addr[slot] = address
-        self.peer_port[slot] = port
-        self.peer_tuples[slot] = <void *>made
-        Py_XDECREF(<PyObject *>old)
-        return made
 
     # Interfaces, as this socket's network namespace knows them
 

@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from .boundary cimport address_object, address_text, as_address, as_int, get_buffer
+from .boundary cimport ZERO, address_object, address_text, as_address, as_int, get_buffer
 from .libc.socket cimport htons, ntohs
 
 import os
@@ -16,6 +16,9 @@ from .constants import HeaderFlags
 
 # IntFlag construction costs more than parsing a whole header: each value of three bits once.
 cdef tuple FLAGS = tuple(HeaderFlags(value) for value in range(8))
+
+cdef object VERSION = 4
+cdef object LENGTH = 20
 
 cdef enum Form:
     # How a raw socket's headers differ from the wire: the byte order of total length and
@@ -232,16 +235,29 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
 
     def __init__(self, version=4, len=20, tos=0, total_len=0, id=0, flags=0, frag_off=0, ttl=0,
                  protocol=0, checksum=0, src=None, dst=None, options=b""):
-        self._version = as_int(version, INT32_MIN, INT32_MAX, "version")
-        self._len = as_int(len, INT32_MIN, INT32_MAX, "len")
-        self._tos = as_int(tos, INT32_MIN, INT32_MAX, "tos")
-        self._total_len = as_int(total_len, INT32_MIN, INT32_MAX, "total_len")
-        self._id = as_int(id, INT32_MIN, INT32_MAX, "id")
-        self._flags = as_int(flags, INT32_MIN, INT32_MAX, "flags")
-        self._frag_off = as_int(frag_off, INT32_MIN, INT32_MAX, "frag_off")
-        self._ttl = as_int(ttl, INT32_MIN, INT32_MAX, "ttl")
-        self._protocol = as_int(protocol, INT32_MIN, INT32_MAX, "protocol")
-        self._checksum = as_int(checksum, INT32_MIN, INT32_MAX, "checksum")
+        # A default is known by its identity; the memory was zeroed.
+        self._version = 4
+        self._len = 20
+        if version is not VERSION:
+            self._version = as_int(version, INT32_MIN, INT32_MAX, "version")
+        if len is not LENGTH:
+            self._len = as_int(len, INT32_MIN, INT32_MAX, "len")
+        if tos is not ZERO:
+            self._tos = as_int(tos, INT32_MIN, INT32_MAX, "tos")
+        if total_len is not ZERO:
+            self._total_len = as_int(total_len, INT32_MIN, INT32_MAX, "total_len")
+        if id is not ZERO:
+            self._id = as_int(id, INT32_MIN, INT32_MAX, "id")
+        if flags is not ZERO:
+            self._flags = as_int(flags, INT32_MIN, INT32_MAX, "flags")
+        if frag_off is not ZERO:
+            self._frag_off = as_int(frag_off, INT32_MIN, INT32_MAX, "frag_off")
+        if ttl is not ZERO:
+            self._ttl = as_int(ttl, INT32_MIN, INT32_MAX, "ttl")
+        if protocol is not ZERO:
+            self._protocol = as_int(protocol, INT32_MIN, INT32_MAX, "protocol")
+        if checksum is not ZERO:
+            self._checksum = as_int(checksum, INT32_MIN, INT32_MAX, "checksum")
         self.has_src = src is not None
         if self.has_src:
             as_address(src, &self._src, "src")

@@ -2,6 +2,7 @@ from cpython.buffer cimport Py_buffer
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
 
+from .boundary cimport Peers
 from .libc.socket cimport iovec, mmsghdr, msghdr, sockaddr_in
 
 
@@ -35,6 +36,7 @@ cdef class Arena:
         size_t fresh_start  # slots received and not yet scanned
         size_t fresh_stop
         Span *flights
+        Peers peers
 
     cdef int board(self, Span *span) except -1
     cdef void land(self, Span *span) noexcept

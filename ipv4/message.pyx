@@ -18,8 +18,8 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_RawCalloc, PyMem_RawFre
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint16_t, uint32_t, uint8_t
 from libc.string cimport memcpy
 
-from .boundary cimport as_int, as_sockaddr, get_buffer, peer_tuple
-from .control cimport ControlMessage, Scan, flags_space, received, scan
+from .boundary cimport as_int, as_sockaddr, forget_peers, get_buffer, peer_of, peer_tuple
+from .control cimport ControlMessage, Scan, flags_space, received_now, scan
 from .libc.socket cimport (
     AF_INET,
     CMSG_ALIGN,
@@ -354,7 +354,7 @@ cdef class Message:
         # nn can be set by a program, and oob replaced since the read.
         if length == 0 or length > room:
             return None
-        return received(data, length, peer)
+        return received_now(data, length, peer)
 
     # In flight
 
@@ -511,6 +511,7 @@ cdef class Arena:
 
     def __dealloc__(self):
         PyMem_RawFree(self.memory)
+        forget_peers(&self.peers)
 
     cdef int board(self, Span *span) except -1:
         """Mark slots as in flight; a slot is in one call at a time."""
@@ -552,28 +553,28 @@ cdef class Arena:
 
     cdef int arm_to_write(self, size_t start, size_t stop) except -1:
         cdef size_t i
-        cdef msghdr *header
+        cdef mmsghdr *message = self.headers + start
+        cdef sockaddr_in *name = self.names + start
+        if self.ports_live:
+            for i in range(start, stop):
+                self.names[i].sin_port = htons(self.ports[i])
         for i in range(start, stop):
-            header = &self.headers[i].msg_hdr
-            if self.headers[i].msg_len > self.size:
+            if message.msg_len > self.size:
                 raise ValueError(
-                    f"lengths[{i - start}] is {self.headers[i].msg_len},"
+                    f"lengths[{i - start}] is {message.msg_len},"
                     f" beyond the {self.size} bytes of a slot"
                 )
-            self.vectors[i].iov_len = self.headers[i].msg_len
-            if self.ports_live:
-                self.names[i].sin_port = htons(self.ports[i])
-            if self.names[i].sin_addr.s_addr or self.names[i].sin_port:
-                header.msg_name = &self.names[i]
-                header.msg_namelen = sizeof(sockaddr_in)
-            else:
-                header.msg_name = NULL
-                header.msg_namelen = 0
+            self.vectors[i].iov_len = message.msg_len
+            message.msg_hdr.msg_name = name
+            message.msg_hdr.msg_namelen = sizeof(sockaddr_in)
+            if name.sin_addr.s_addr == 0 and name.sin_port == 0:
+                message.msg_hdr.msg_name = NULL
+                message.msg_hdr.msg_namelen = 0
             # Control data that was received is not sent back.
-            header.msg_controllen = self.outgoing[i]
-            header.msg_control = (
-                self.control + i * self.control_room if self.outgoing[i] else NULL
-            )
+            message.msg_hdr.msg_control = self.control + i * self.control_room
+            message.msg_hdr.msg_controllen = self.outgoing[i]
+            message += 1
+            name += 1
         return 0
 
     cdef void note_received(self, size_t start, size_t stop) noexcept nogil:
@@ -619,6 +620,31 @@ cdef class Arena:
         column.shape[0] = length
         column.strides[0] = stride
         return column
+
+
+@cython.final
+cdef class Heads:
+    # Iterator of MessageBatch.heads.
+    cdef:
+        Arena arena
+        size_t at
+        size_t stop
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef size_t i = self.at
+        cdef Arena arena = self.arena
+        if i >= self.stop:
+            raise StopIteration
+        self.at += 1
+        return (
+            arena.headers[i].msg_len,
+            peer_of(&arena.peers, arena.names[i].sin_addr.s_addr, arena.names[i].sin_port),
+            arena.ttls[i],
+            arena.ifindexes[i],
+        )
 
 
 @cython.final
@@ -690,6 +716,32 @@ cdef class MessageBatch:
         message.arena = self.arena
         message.index = self.start + index
         return message
+
+    def heads(self, count=None):
+        """What is known of each packet received, one by one.
+
+        Parameters
+        ----------
+        count : int, optional
+            How many, as ``read_batch`` returned it; all by default.
+
+        Yields
+        ------
+        length : int
+            Bytes of payload.
+        src : tuple of (str, int)
+            The sender.
+        ttl, ifindex : int
+            0 where none came.
+        """
+        cdef Heads heads = Heads.__new__(Heads)
+        cdef size_t size = self.stop - self.start
+        heads.arena = self.arena
+        heads.at = self.start
+        heads.stop = self.start + (size if count is None else as_int(count, 0, size, "count"))
+        self.arena.scan_fresh()
+        self.arena.scanned_live = True
+        return heads
 
     @property
     def data(self):

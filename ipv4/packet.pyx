@@ -15,7 +15,7 @@ from libc.errno cimport ENOBUFS, errno
 from libc.stdint cimport INT32_MAX, uint32_t
 from libc.string cimport memcpy, memmove, memset
 
-from .boundary cimport as_flags, as_sockaddr, get_buffer
+from .boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
 from .control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, received, settle
 from .endpoint cimport NEVER, Patience
 from .header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
@@ -111,7 +111,7 @@ cdef class PacketTransfer(Transfer):
                 self.again(err, fd, c_flags, False, &patience, "read_from", NULL)
             if namelen < sizeof(name):
                 return n, None, None
-            return n, None, self.peer(name.sin_addr.s_addr, name.sin_port)
+            return n, None, peer_of(&self.peers, name.sin_addr.s_addr, name.sin_port)
         finally:
             PyBuffer_Release(&view)
 
@@ -151,7 +151,7 @@ cdef class PacketTransfer(Transfer):
             return n, cm, None
         if header.msg_controllen:
             cm = received(control, header.msg_controllen, name.sin_addr.s_addr)
-        return n, cm, self.peer(name.sin_addr.s_addr, name.sin_port)
+        return n, cm, peer_of(&self.peers, name.sin_addr.s_addr, name.sin_port)
 
     cdef object read_stripped(self, Py_buffer *view, int flags):
         """`read_from` on a raw socket, which delivers the IP header first.
@@ -210,7 +210,7 @@ cdef class PacketTransfer(Transfer):
                           name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
         if header.msg_namelen < sizeof(name):
             return n, cm, None
-        return n, cm, self.peer(name.sin_addr.s_addr, 0)
+        return n, cm, peer_of(&self.peers, name.sin_addr.s_addr, 0)
 
     def write_to(self, data, dst=None, cm=None, flags=0):
         """Send one datagram.

@@ -343,6 +343,7 @@ cdef class Transfer(Endpoint):
         cdef int moved = 0
         cdef Patience patience
         cdef object item
+        cdef Message message
         memset(&patience, 0, sizeof(patience))
         self.live_fd()
         if type(messages) is not list and type(messages) is not tuple:
@@ -366,7 +367,18 @@ cdef class Transfer(Endpoint):
                 item = messages[i]
                 if type(item) is not Message:
                     raise TypeError(f"ms[{i}] must be a Message, not {type(item).__name__}")
-                (<Message>item).board(&patience, &headers[i], writing, i)
+                message = <Message>item
+                if message.flight == NULL and message.arena is None and (
+                    writing or not (message.readonly_buffers or message.readonly_oob)
+                ):
+                    # What `board` does for nearly every message, without the call.
+                    headers[i].msg_hdr = message.header
+                    if writing and not message.has_addr:
+                        headers[i].msg_hdr.msg_name = NULL
+                        headers[i].msg_hdr.msg_namelen = 0
+                    message.flight = &patience
+                else:
+                    message.board(&patience, &headers[i], writing, i)
                 Py_INCREF(item)
                 held[i] = <PyObject *>item
                 boarded += 1
