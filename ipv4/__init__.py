@@ -35,21 +35,9 @@ except ImportError as error:
     raise
 
 from .conn import Conn, PacketConn, RawConn
-from .constants import (
-    HEADER_LEN,
-    ROUTER_ALERT,
-    VERSION,
-    ControlFlags,
-    ErrorOrigin,
-    HeaderFlags,
-    ICMPType,
-    PathMTUDiscovery,
-)
 from .control import ControlMessage, new_control_message
-from .errqueue import ErrorReport
 from .filtering import ICMPFilter
 from .header import Header, checksum, parse_header
-from .interface import Interface
 from .message import Message, MessageBatch
 
 __all__ = [
@@ -79,17 +67,32 @@ __all__ = [
 ]
 
 
+# Enumerations and named tuples take longer to make than the rest of the package to load: each
+# comes when it is first named.
+_LATER = {
+    "HEADER_LEN": "constants",
+    "ROUTER_ALERT": "constants",
+    "VERSION": "constants",
+    "ControlFlags": "constants",
+    "ErrorOrigin": "constants",
+    "HeaderFlags": "constants",
+    "ICMPType": "constants",
+    "PathMTUDiscovery": "constants",
+    "ErrorReport": "errqueue",
+    "Interface": "interface",
+    "features": "features",
+}
+
+
 def __getattr__(name):
-    """What few programs need is imported when it is first named."""
-    if name == "features":
-        from .features import features
+    from importlib import import_module
 
-        globals()["features"] = features
-        return features
     if name in ("aio", "bpf"):
-        from importlib import import_module
-
         return import_module(f".{name}", __name__)
+    if name in _LATER:
+        found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+        globals()[name] = found
+        return found
     if name == "__version__":
         from importlib.metadata import version
 
@@ -98,4 +101,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), "aio", "bpf", "features", "__version__"])
+    return sorted({*globals(), *_LATER, "aio", "bpf", "__version__"})

@@ -1,7 +1,6 @@
 """Conn, PacketConn and RawConn: what a program holds."""
 
 import socket
-from threading import Thread
 
 from .endpoint import KERNEL, Endpoint, enter_netns
 from .filtering import Filtering
@@ -247,6 +246,8 @@ def bind_address(address):
 
 def open_in_netns(netns, kind):
     """A socket of another network namespace, opened by a thread that enters it and ends."""
+    from threading import Thread
+
     path = f"/run/netns/{netns}" if "/" not in str(netns) else str(netns)
     opened = []
 

@@ -47,8 +47,6 @@ from .libc.socket cimport (
 import socket
 import sys
 
-from .interface import Interface
-
 cdef enum:
     # How long a wait goes on unwatched when no waker can be had (every descriptor in use): a
     # changed deadline is then noticed within this many nanoseconds.
@@ -409,6 +407,8 @@ cdef class Endpoint:
     def _interface(self, int index):
         """`Interface` of an index, its name empty when the interface is gone."""
         cdef ifreq request
+        from .interface import Interface
+
         memset(&request, 0, sizeof(request))
         request.ifr_ifindex = index
         if ioctl(self.live_fd(), c.SIOCGIFNAME, &request) < 0:

@@ -12,10 +12,7 @@ from .libc.socket cimport htons, ntohs
 import os
 import sys
 
-from .constants import HeaderFlags
-
-# IntFlag construction costs more than parsing a whole header: each value of three bits once.
-cdef tuple FLAGS = tuple(HeaderFlags(value) for value in range(8))
+cdef tuple _flags = None  # the eight values of HeaderFlags, made when one is first read
 
 cdef object VERSION = 4
 cdef object LENGTH = 20
@@ -74,6 +71,18 @@ cdef int form_of(object name) except -1:
     if form is None:
         raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {name!r}")
     return form
+
+
+cdef object flags_object(int32_t value):
+    """A HeaderFlags; building one costs more than parsing a whole header, so each is kept."""
+    global _flags
+    if _flags is None or not 0 <= value <= 7:
+        from .constants import HeaderFlags
+
+        if not 0 <= value <= 7:
+            return HeaderFlags(value)
+        _flags = tuple([HeaderFlags(each) for each in range(8)])
+    return _flags[value]
 
 
 # The Internet checksum
@@ -317,7 +326,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     @property
     def flags(self):
         """Fragmentation flags, `HeaderFlags`."""
-        return FLAGS[self._flags] if 0 <= self._flags <= 7 else HeaderFlags(self._flags)
+        return flags_object(self._flags)
 
     @flags.setter
     def flags(self, value):

@@ -7,7 +7,6 @@ one is adding a row.
 import sys
 from operator import index
 
-from .constants import PathMTUDiscovery
 from .endpoint import KERNEL
 
 __all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions"]
@@ -54,7 +53,7 @@ class Option:
 
 
 class IntOption(Option):
-    """An option that takes an integer of a range, or a member of an enumeration."""
+    """An option that takes an integer of a range, or a member of the enumeration named."""
 
     def __init__(
         self,
@@ -83,8 +82,10 @@ class IntOption(Option):
     def show(self, value):
         if self.enum is None:
             return value & 0xFFFFFFFF if self.high > 0x7FFFFFFF else value
+        from . import constants
+
         try:
-            return self.enum(value)
+            return getattr(constants, self.enum)(value)
         except ValueError:
             return value
 
@@ -227,7 +228,7 @@ class DatagramOptions(UnicastOptions):
         IP_MTU_DISCOVER). DO sets "don't fragment" and refuses larger datagrams with EMSGSIZE;
         PROBE sets it too but ignores the MTU learned; INTERFACE and OMIT need Linux 3.13.
         """,
-        enum=PathMTUDiscovery,
+        enum="PathMTUDiscovery",
     )
     bound_interface = InterfaceOption(
         "SO_BINDTOIFINDEX",

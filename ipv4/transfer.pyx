@@ -61,9 +61,6 @@ from .message cimport Arena, Message, MessageBatch, Span
 import socket
 import sys
 
-from .constants import ControlFlags, ErrorOrigin
-from .errqueue import ErrorReport
-
 cdef enum:
     MAX_BATCH = 1024  # UIO_MAXIOV: as many as the kernel moves in one call
     STACK_BATCH = 64  # batches up to here need no allocation
@@ -131,6 +128,8 @@ cdef class Transfer(Endpoint):
     @property
     def control_flags(self):
         """What received packets tell, as `set_control_message` left it (`ControlFlags`)."""
+        from .constants import ControlFlags
+
         return ControlFlags(self._control_flags)
 
     def _expect_control(self):
@@ -736,6 +735,9 @@ cdef object report_of(const unsigned char *control, size_t length, bytes payload
     cdef sockaddr_in offender
     cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
     cdef size_t at = 0, size
+    from .constants import ErrorOrigin
+    from .errqueue import ErrorReport
+
     memset(&error, 0, sizeof(error))
     memset(&offender, 0, sizeof(offender))
     cm.decode(control, length)
