@@ -38,6 +38,7 @@ MARKS = (
     "root: needs the real root, not that of a user namespace",
     "needs(*programs): needs these programs",
     "needs_faults: needs a kernel that takes seccomp filters",
+    "unsanitized: measures what sanitizers change: time, memory, references",
 )
 
 # Why the session has no network of its own; empty when it has.
@@ -112,6 +113,8 @@ def reason_to_skip(item: pytest.Item) -> str:
         return f"needs {', '.join(missing)}, not installed"
     if item.get_closest_marker("needs_faults") and no_faults():
         return no_faults()
+    if item.get_closest_marker("unsanitized") and "libasan" in os.environ.get("LD_PRELOAD", ""):
+        return "measures what sanitizers change"
     return ""
 
 

@@ -28,6 +28,10 @@ needs("bird", "birdc")
     Needs these programs.
 needs_faults
     Needs a kernel that takes seccomp filters (`run_with_fault`).
+unsanitized
+    Measures what sanitizers change (time, memory, references): left out when run under them. So
+    that programs which a test starts can load a sanitized library, their environment must be
+    ``os.environ | {...}``, never one made from nothing.
 
 What is missing is the reason of the skip.
 
