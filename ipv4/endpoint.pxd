@@ -26,7 +26,7 @@ cdef class Endpoint:
         const int *sock_fd  # where _sock keeps its descriptor
         int fd  # -1 once closed
         int users  # calls that may touch the descriptor without holding the GIL
-        int pid
+        unsigned int generation  # of the process that the counts above belong to
         int spare[2]  # a waker that no call uses now
         readonly int _type
         readonly int _protocol
@@ -38,7 +38,7 @@ cdef class Endpoint:
         Peers peers
 
     cdef int live_fd(self) except -1
-    cdef int forget_parent(self) except -1
+    cdef void forget_parent(self) noexcept
     cdef int leave(self) except -1
     cdef int check_deadline(self, bint writing) except -1
     cdef int wait(self, int fd, bint writing, Patience *patience) except -1
@@ -47,3 +47,6 @@ cdef class Endpoint:
     cdef int get_int(self, int level, int name, str what) except? -1
     cdef int set_raw(self, int level, int name, const void *value, unsigned int size,
                      str what) except -1
+
+
+cdef unsigned int generation() noexcept

@@ -29,7 +29,6 @@ from .libc.socket cimport (
     POLLOUT,
     close as c_close,
     edge_open,
-    getpid,
     ifreq,
     ioctl,
     monotonic_ns,
@@ -44,6 +43,7 @@ from .libc.socket cimport (
     waker_signal,
 )
 
+import os
 import socket
 import sys
 
@@ -83,6 +83,23 @@ KERNEL = {
 }
 
 
+# How often this process is a child by fork: what other threads did in the parent (calls that
+# wait, messages in flight) is void in the child, where those threads do not exist.
+cdef unsigned int _generation = 0
+
+
+def _forked():
+    global _generation
+    _generation += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+cdef unsigned int generation() noexcept:
+    return _generation
+
+
 def enter_netns(int fd):
     """Move the calling thread, for good, into the network namespace that `fd` stands for."""
     if c.setns_net(fd) < 0:
@@ -91,6 +108,7 @@ def enter_netns(int fd):
         raise os_error(errno, "setns(CLONE_NEWNET)")
 
 
+@cython.no_gc_clear  # sock_fd points into _sock, which must stay as long as this object
 cdef class Endpoint:
     """A socket and the calls that use it; base of every conn.
 
@@ -116,7 +134,7 @@ cdef class Endpoint:
         self._protocol = sock.proto
         self._sock = sock
         self.sock_fd = find_descriptor(sock, fd)
-        self.pid = getpid()
+        self.generation = _generation
         self.fd = fd
 
     def __dealloc__(self):
@@ -160,7 +178,7 @@ cdef class Endpoint:
         """
         if self.fd < 0:
             return
-        if self.pid != getpid():
+        if self.generation != _generation:
             self.forget_parent()
         self.fd = -1
         self.wake_all()
@@ -169,14 +187,13 @@ cdef class Endpoint:
         if self.users == 0:
             self._sock.close()
 
-    cdef int forget_parent(self) except -1:
+    cdef void forget_parent(self) noexcept:
         """In a forked child: the parent's other threads, and so their calls, are not here."""
-        self.pid = getpid()
+        self.generation = _generation
         self.users = 0
         self.waiters = NULL
         if self.spare[0] >= 0:
             waker_close(self.spare)  # it is shared with the parent, whose signals it would eat
-        return 0
 
     def __enter__(self):
         return self
@@ -278,7 +295,10 @@ cdef class Endpoint:
         return 0
 
     cdef int wake_all(self) except -1:
-        cdef Waiter *waiter = self.waiters
+        cdef Waiter *waiter
+        if self.generation != _generation:
+            self.forget_parent()
+        waiter = self.waiters
         while waiter != NULL:
             if waiter.ends[1] >= 0:
                 waker_signal(waiter.ends)
@@ -297,7 +317,7 @@ cdef class Endpoint:
         cdef pollfd fds[2]
         cdef int64_t limit, now, left
         cdef int rc, err, edge = -1, ready = 0
-        if self.pid != getpid():
+        if self.generation != _generation:
             self.forget_parent()
         if not patience.started:
             patience.started = True

@@ -36,14 +36,16 @@ cdef class Arena:
         size_t fresh_start  # slots received and not yet scanned
         size_t fresh_stop
         Span *flights
+        unsigned int generation  # of the process whose calls they are
         Peers peers
 
+    cdef Span *others(self) noexcept
     cdef int board(self, Span *span) except -1
     cdef void land(self, Span *span) noexcept
     cdef int check_idle(self, size_t index) except -1
     cdef void arm_to_read(self, size_t start, size_t stop) noexcept nogil
     cdef int arm_to_write(self, size_t start, size_t stop) except -1
-    cdef void note_received(self, size_t start, size_t stop) noexcept nogil
+    cdef void note_received(self, size_t start, size_t stop, bint errors) noexcept nogil
     cdef void scan_fresh(self) noexcept nogil
     cdef object column(self, const char *format, size_t itemsize, void *first, size_t length,
                        size_t stride)
@@ -66,6 +68,7 @@ cdef class Message:
         object _oob
         object _addr
         void *flight  # the call that has it in flight
+        unsigned int generation  # of the process whose call it is
         Span span  # the same, of a slot in an arena
         Py_buffer *views  # buffers, then oob
         iovec *vectors

@@ -20,6 +20,7 @@ from libc.string cimport memcpy
 
 from .boundary cimport as_int, as_sockaddr, forget_peers, get_buffer, peer_of, peer_tuple
 from .control cimport ControlMessage, Scan, flags_space, received_now, scan
+from .endpoint cimport generation
 from .libc.socket cimport (
     AF_INET,
     CMSG_ALIGN,
@@ -99,7 +100,7 @@ cdef class Message:
     cdef int check_idle(self) except -1:
         if self.arena is not None:
             return self.arena.check_idle(self.index)
-        if self.flight != NULL:
+        if self.flight != NULL and self.generation == generation():
             raise BufferError("the message is in flight in another call")
         return 0
 
@@ -362,7 +363,7 @@ cdef class Message:
         """Mark the message as one call's own and copy its header, armed."""
         if self.arena is not None:
             return self.board_slot(header, writing, position)
-        if self.flight != NULL:
+        if self.flight != NULL and self.generation == generation():
             # A message may stand twice in one write; a read would fill the same memory twice.
             if self.flight != call or not writing:
                 raise BufferError(f"ms[{position}] is in flight already")
@@ -375,6 +376,7 @@ cdef class Message:
             part = "buffers" if self.readonly_buffers else "oob"
             raise TypeError(f"ms[{position}].{part} must be writable to be read into")
         self.flight = call
+        self.generation = generation()
         return 0
 
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
@@ -403,7 +405,7 @@ cdef class Message:
             self.arena.headers[self.index].msg_len = header.msg_len
             self.arena.headers[self.index].msg_hdr = header.msg_hdr
             if not writing:
-                self.arena.note_received(self.index, self.index + 1)
+                self.arena.note_received(self.index, self.index + 1, True)
             return
         self._n = header.msg_len
         self._nn = <uint32_t>header.msg_hdr.msg_controllen
@@ -432,6 +434,7 @@ cdef int pin(object exporter, Py_buffer *view, str name) except -1:
 # Batches without objects
 
 @cython.final
+@cython.no_gc
 @cython.freelist(16)
 cdef class Column:
     # A view on an arena: what `memoryview` is made from. It keeps the memory alive.
@@ -513,9 +516,16 @@ cdef class Arena:
         PyMem_RawFree(self.memory)
         forget_peers(&self.peers)
 
+    cdef Span *others(self) noexcept:
+        """The calls in flight; those of a forked child's parent are not among them."""
+        if self.generation != generation():
+            self.generation = generation()
+            self.flights = NULL
+        return self.flights
+
     cdef int board(self, Span *span) except -1:
         """Mark slots as in flight; a slot is in one call at a time."""
-        cdef Span *other = self.flights
+        cdef Span *other = self.others()
         while other != NULL:
             if span.start < other.stop and other.start < span.stop:
                 raise BufferError("the batch is in flight in another call")
@@ -532,7 +542,7 @@ cdef class Arena:
             link[0] = span.next
 
     cdef int check_idle(self, size_t index) except -1:
-        cdef Span *other = self.flights
+        cdef Span *other = self.others()
         while other != NULL:
             if other.start <= index < other.stop:
                 raise BufferError("the batch is in flight in another call")
@@ -577,12 +587,13 @@ cdef class Arena:
             name += 1
         return 0
 
-    cdef void note_received(self, size_t start, size_t stop) noexcept nogil:
+    cdef void note_received(self, size_t start, size_t stop, bint errors) noexcept nogil:
         cdef size_t i
-        for i in range(start, stop):
-            if self.headers[i].msg_hdr.msg_namelen == 0:  # an entry of the error queue
-                self.names[i].sin_addr.s_addr = 0
-                self.names[i].sin_port = 0
+        if errors:  # entries of the error queue, which may bear no name
+            for i in range(start, stop):
+                if self.headers[i].msg_hdr.msg_namelen == 0:
+                    self.names[i].sin_addr.s_addr = 0
+                    self.names[i].sin_port = 0
         if self.fresh_start == self.fresh_stop:
             self.fresh_start = start
             self.fresh_stop = stop
@@ -623,6 +634,7 @@ cdef class Arena:
 
 
 @cython.final
+@cython.no_gc
 cdef class Heads:
     # Iterator of MessageBatch.heads.
     cdef:
@@ -648,6 +660,7 @@ cdef class Heads:
 
 
 @cython.final
+@cython.no_gc  # an arena refers to nothing
 cdef class MessageBatch:
     """MessageBatch(count, size, flags=ControlFlags(0))
 

@@ -6,7 +6,7 @@ about a microsecond, and giving the GIL up for that long costs a busy program it
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_FillInfo, PyBuffer_Release
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, Py_buffer, PyBuffer_Release
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cpython.long cimport PyLong_CheckExact
@@ -480,7 +480,17 @@ cdef class Window:
     def __getbuffer__(self, Py_buffer *out, int flags):
         if not self.pinned:
             raise BufferError("a window stands for nothing without its buffer")
-        PyBuffer_FillInfo(out, self, <char *>self.view.buf + self.start, self.length, 0, flags)
+        out.buf = <char *>self.view.buf + self.start
+        out.obj = self
+        out.len = self.length
+        out.itemsize = 1
+        out.readonly = 0
+        out.ndim = 1
+        out.format = <char *>b"B" if flags & PyBUF_FORMAT else NULL
+        out.shape = &self.length if flags & PyBUF_ND else NULL
+        out.strides = &out.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
+        out.suboffsets = NULL
+        out.internal = NULL
 
 
 cdef bint is_constant(object dst) noexcept:

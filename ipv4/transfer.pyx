@@ -31,7 +31,7 @@ from libc.string cimport memcpy, memset
 
 from .boundary cimport address_object, address_text, as_flags, as_int, os_error, peer_tuple
 from .control cimport CONTROL_ROOM, ControlMessage
-from .endpoint cimport NEVER, Endpoint, Patience
+from .endpoint cimport NEVER, Endpoint, Patience, generation
 from .libc cimport socket as c
 from .libc.socket cimport (
     CMSG_LEN,
@@ -343,6 +343,7 @@ cdef class Transfer(Endpoint):
         cdef Patience patience
         cdef object item
         cdef Message message
+        cdef unsigned int born = generation()
         memset(&patience, 0, sizeof(patience))
         self.live_fd()
         if type(messages) is not list and type(messages) is not tuple:
@@ -376,6 +377,7 @@ cdef class Transfer(Endpoint):
                         headers[i].msg_hdr.msg_name = NULL
                         headers[i].msg_hdr.msg_namelen = 0
                     message.flight = &patience
+                    message.generation = born
                 else:
                     message.board(&patience, &headers[i], writing, i)
                 Py_INCREF(item)
@@ -414,7 +416,7 @@ cdef class Transfer(Endpoint):
             moved = self.move(
                 &arena.headers[start], <unsigned int>(stop - start), flags, writing, &patience)
             if not writing:
-                arena.note_received(start, start + moved)
+                arena.note_received(start, start + moved, flags & MSG_ERRQUEUE)
         finally:
             arena.land(&span)
         return moved

@@ -148,7 +148,6 @@ cdef extern from "compat.h" nogil:
 
     int POLLIN, POLLOUT, POLLERR, POLLHUP, POLLNVAL
     int close(int fd)
-    int getpid()
 
     # compat.h's own
     int waker_open "ipv4_waker_open"(int *ends)
