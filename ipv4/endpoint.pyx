@@ -233,7 +233,7 @@ cdef class Endpoint:
 
         None (the default): single reads and writes keep it over the system call, which cannot
         block and takes about a microsecond, and release it for every wait; batches of 8 messages
-        or more release it. True: every call releases it; for threads that each move single large
+        or more, and single writes of 16 KiB or more, release it. True: every call releases it; for threads that each move single large
         datagrams on sockets of their own. False: only waits release it; for a latency-bound
         thread that sends batches beside others that compute, where each return would wait for
         the interpreter's switch interval (``sys.getswitchinterval``).

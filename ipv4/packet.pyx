@@ -3,6 +3,7 @@ sockets whose program writes and reads the IP header itself.
 
 These calls make the system call with the GIL held: they ask the kernel not to wait, so it takes
 about a microsecond, and giving the GIL up for that long costs a busy program its place in line.
+Only a send of many kilobytes, which takes as long as a batch, gives it up like one.
 """
 
 cimport cython
@@ -35,7 +36,7 @@ from .libc.socket cimport (
     sockaddr_in,
     socklen_t,
 )
-from .transfer cimport Transfer
+from .transfer cimport RELEASE_BYTES, Transfer
 
 
 cdef class PacketTransfer(Transfer):
@@ -269,7 +270,7 @@ cdef class PacketTransfer(Transfer):
             if self.write_deadline != NEVER:
                 self.check_deadline(True)
             while True:
-                if self.gil > 0:
+                if self.gil > 0 or view.len >= RELEASE_BYTES and self.gil < 0:
                     self.users += 1
                     with nogil:
                         n = sendto(fd, view.buf, view.len, c_flags | MSG_DONTWAIT, <sockaddr *>to,

@@ -6,6 +6,12 @@ from .libc.socket cimport iovec, mmsghdr, msghdr, sockaddr_in
 from .message cimport MessageBatch
 
 
+cdef enum:
+    # From here on giving the GIL up costs less than it gains other threads.
+    RELEASE_COUNT = 8  # messages
+    RELEASE_BYTES = 16384
+
+
 cdef class Transfer(Endpoint):
     cdef:
         # What filtering.py and options.py set in the kernel, which cannot tell it again.

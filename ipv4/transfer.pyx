@@ -64,7 +64,6 @@ import sys
 cdef enum:
     MAX_BATCH = 1024  # UIO_MAXIOV: as many as the kernel moves in one call
     STACK_BATCH = 64  # batches up to here need no allocation
-    RELEASE_COUNT = 8  # from here on giving the GIL up costs less than it gains others
     OLD_MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
     NEW_MAX_SEGMENTS = 128
     MAX_PAYLOAD = 65507  # of a UDP datagram, and so of what is cut in one call
@@ -223,7 +222,9 @@ cdef class Transfer(Endpoint):
         if self.write_deadline != NEVER:
             self.check_deadline(True)
         while True:
-            if self.gil > 0:
+            if self.gil > 0 or header.msg_iov[header.msg_iovlen - 1].iov_len >= RELEASE_BYTES and (
+                self.gil < 0
+            ):
                 self.users += 1
                 with nogil:
                     n = sendmsg(fd, header, flags | MSG_DONTWAIT)
