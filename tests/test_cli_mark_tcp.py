@@ -2,30 +2,40 @@
 
 import socket
 import subprocess
+import time
 
 import pytest
 from cli_program import SCRIPT, Program
 from support import capture, without_privilege
 
 GREETING = b"HELLO-R-U-THERE-ACK"
+RST = 4
 
 
 def read_greeting(host, port):
-    """What a client on the host gets from 10.1.0.1, which then closes."""
+    """What a talkative client on the host gets from 10.1.0.1, which closes first."""
     with host.call(socket.create_connection, ("10.1.0.1", port), 10) as client:
         client.settimeout(10)
         received = b""
+        client.sendall(b"hello yourself")
         while part := client.recv(100):
             received += part
+        time.sleep(0.1)  # the server has closed, and may do its worst
     return received
 
 
-def marks(seen, source):
-    """TOS and TTL of each TCP segment that the source sent."""
-    segments = [packet for packet in seen.packets if packet[9] == socket.IPPROTO_TCP]
+def segments(seen, source):
+    """The packets with TCP segments that the source sent."""
     return [
-        (packet[1], packet[8]) for packet in segments if packet[12:16] == socket.inet_aton(source)
+        packet
+        for packet in seen.packets
+        if packet[9] == socket.IPPROTO_TCP and packet[12:16] == socket.inet_aton(source)
     ]
+
+
+def marks(packets):
+    """TOS and TTL of each packet."""
+    return {(packet[1], packet[8]) for packet in packets}
 
 
 @pytest.mark.parametrize(
@@ -41,10 +51,11 @@ def test_every_segment_is_marked(pair, args, marked):
             # SYN-ACK, the greeting, FIN, and at the latest the ACK of the client's FIN.
             program.expect(rf"^10\.1\.0\.2:\d+: tos={marked[0]:#x} ttl={marked[1]}$")
         assert program.interrupt() == 0
-    server = marks(seen, "10.1.0.1")
+    server = segments(seen, "10.1.0.1")
     assert len(server) >= 3
-    assert set(server) == {marked}
-    assert set(marks(seen, "10.1.0.2")) == {(0, 64)}
+    assert marks(server) == {marked}
+    assert marks(segments(seen, "10.1.0.2")) == {(0, 64)}
+    assert not any(packet[20 + 13] & RST for packet in server)
 
 
 @pytest.mark.needs("tshark")

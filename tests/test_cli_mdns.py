@@ -149,7 +149,20 @@ class TestAnswer:
         assert answer.question == question.question
         assert [str(rrset.name) for rrset in answer.answer] == ["printer.local.", "scanner.local."]
 
-    def test_leaves_from_where_the_query_came_in(self, hosts):
+    def test_leaves_by_the_interface_that_the_query_came_by(self, hosts):
+        """Both links are the same network, and the route to it is the other one."""
+        server, one, two = hosts("server"), hosts("one"), hosts("two")
+        hosts.link(server, one, "10.1.0.1/24", "10.1.0.2/24")
+        hosts.link(server, two, "10.1.0.3/24", "10.1.0.4/24")
+        with (
+            Program(server, "mdns", "eth1", "printer=192.0.2.7") as program,
+            two.call(PacketConn.udp, ("10.1.0.4", 0)) as conn,
+        ):
+            program.expect("answering")
+            answer, _ = ask(conn, query("printer.local").to_wire())
+            assert [str(record) for record in answer.answer[0]] == ["192.0.2.7"]
+
+    def test_comes_from_its_own_link_alone(self, hosts):
         server, one, two = hosts("server"), hosts("one"), hosts("two")
         hosts.link(server, one)
         hosts.link(server, two)
@@ -190,9 +203,10 @@ class TestSilence:
     def test_to_what_cannot_be_answered(self, responder, client, wire):
         assert_unanswered(client, wire)
 
-    def test_to_an_update(self, responder, client):
+    @pytest.mark.parametrize("opcode", ["NOTIFY", "STATUS", "UPDATE"])
+    def test_to_what_is_no_query(self, responder, client, opcode):
         message = query("printer.local")
-        message.set_opcode(dns.opcode.UPDATE)
+        message.set_opcode(dns.opcode.from_text(opcode))
         assert_unanswered(client, message.to_wire())
 
     def test_to_the_hosts_own_address(self, responder, client):

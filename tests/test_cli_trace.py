@@ -125,10 +125,11 @@ def test_decoder_finds_nothing_wrong_with_the_probes(chain):
 
 
 class Liar:
-    """A router that drops the trace's probes and sends answers of its own making."""
+    """A host that answers the trace's probes with packets of its own making."""
 
-    def __init__(self, host, forge):
-        self.conn = host.call(RawConn.ip, socket.IPPROTO_ICMP)
+    def __init__(self, host, forge, protocol=socket.IPPROTO_ICMP):
+        self.conn = host.call(RawConn.ip, protocol)
+        self.probe = ICMPType.ECHO if protocol == socket.IPPROTO_ICMP else None
         self.forge = forge
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self.lie, name="liar")
@@ -150,7 +151,7 @@ class Liar:
                 header, payload, _ = self.conn.read_from(buffer)
             except TimeoutError:
                 continue
-            if payload[0] == ICMPType.ECHO:
+            if self.probe in (None, payload[0]):
                 for source, message in self.forge(header, bytes(payload)):
                     answer = Header(
                         ttl=64, protocol=1, src=source, dst=header.src,
@@ -178,7 +179,11 @@ def reply(request):
 
 def exceeded(header, request):
     quoted = Header(
-        total_len=20 + len(request), ttl=1, protocol=1, src=header.src, dst=header.dst
+        total_len=20 + len(request),
+        ttl=1,
+        protocol=header.protocol,
+        src=header.src,
+        dst=header.dst,
     ).marshal(format="wire")
     return summed(bytes([11, 0, 0, 0, 0, 0, 0, 0]) + quoted + request)
 
@@ -208,16 +213,21 @@ FORGERIES = {
 
 
 class TestForeignAnswers:
-    def ask(self, pair, forge):
+    def ask(self, pair, forge, *args, protocol=socket.IPPROTO_ICMP):
         # The host itself stays silent; 198.51.100.1 lies behind it.
         pair.a.ip("route add 198.51.100.1 via 10.1.0.2")
         pair.b.ip("addr add 198.51.100.1/32 dev lo")
         pair.b.sysctl("net.ipv4.icmp_echo_ignore_all", 1)
-        with Liar(pair.b, forge):
-            return trace(
-                pair.a, "--timeout", "0.6", "--max-hops", "1", "--probes", "2", "198.51.100.1",
-                check=False,
-            ).stdout.splitlines()[1]  # fmt: skip
+        pair.b.run(
+            [
+                "nft",
+                "add table ip t; add chain ip t out { type filter hook output"
+                " priority 0; }; add rule ip t out icmp type destination-unreachable drop",
+            ]
+        )
+        args += ("--timeout", "0.6", "--max-hops", "1", "--probes", "2", "198.51.100.1")
+        with Liar(pair.b, forge, protocol):
+            return trace(pair.a, *args, check=False).stdout.splitlines()[1]
 
     @pytest.mark.parametrize("forgery", FORGERIES)
     def test_are_ignored(self, pair, forgery):
@@ -231,6 +241,25 @@ class TestForeignAnswers:
     def test_true_errors_from_the_same_hand_are_not(self, pair):
         line = self.ask(pair, lambda h, p: [("10.1.0.2", exceeded(h, p))])
         assert re.match(r"  1  10\.1\.0\.2(  [\d.]+ ms){2}  ttl=64 ", line)
+
+    @pytest.mark.parametrize(
+        ("offset", "line"),
+        [
+            (None, r"  1  10\.1\.0\.2(  [\d.]+ ms){2}"),
+            (27, r"  1  \*  \*"),  # about another destination
+            (29, r"  1  \*  \*"),  # about another socket
+            (31, r"  1  \*  \*"),  # about another port than any probe went to
+        ],
+    )
+    def test_errors_about_udp_count_if_they_are_about_our_probes(self, pair, offset, line):
+        def forge(header, payload):
+            error = exceeded(header, payload)
+            if offset is not None:
+                error = summed(changed(error, offset, 0x40))
+            return [("10.1.0.2", error)]
+
+        answer = self.ask(pair, forge, "--udp", protocol=socket.IPPROTO_UDP)
+        assert re.fullmatch(line, answer)
 
     def test_second_answers_do_not_count_twice(self, pair):
         line = self.ask(pair, lambda h, p: 3 * [(h.dst, reply(p))])
