@@ -24,6 +24,42 @@ examples:
   ipv4 doctor --json | jq .features
 """
 
+# What each feature of ipv4.features() is for, and what it takes: a capability or a kernel. Ping
+# sockets tell in their error themselves what they take.
+FEATURES = {
+    "batches": ("read_batch and write_batch in one system call", "Linux 3.0"),
+    "raw sockets": ("RawConn and PacketConn.ip", "CAP_NET_RAW"),
+    "ping sockets": ("PacketConn.ping: echo requests without privilege", ""),
+    "receive TTL": ("ControlFlags.TTL", "Linux 2.2"),
+    "receive destination and interface": ("ControlFlags.DST and INTERFACE", "Linux 2.2"),
+    "receive TOS": ("ControlFlags.TOS, ECN marks among it", "Linux 2.2"),
+    "receive timestamps": ("ControlFlags.TIMESTAMP", "Linux 2.6.22"),
+    "receive drop counter": ("ControlFlags.DROPS", "Linux 2.6.33"),
+    "receive original destination": ("ControlFlags.ORIGINAL_DST", "Linux 2.6.29"),
+    "receive options": ("ControlFlags.OPTIONS", "Linux 2.2"),
+    "receive coalesced segments (UDP_GRO)": ("ControlFlags.SEGMENT_SIZE", "Linux 5.0"),
+    "send TTL per packet": ("ControlMessage.send_ttl", "Linux 3.13"),
+    "send TOS per packet": ("ControlMessage.send_tos", "Linux 3.13"),
+    "send options per packet": ("ControlMessage.send_options", "Linux 2.2"),
+    "send segments (UDP_SEGMENT)": ("ControlMessage.segment_size", "Linux 4.18"),
+    "timestamping": ("set_timestamping: transmit and hardware stamps", "Linux 3.17"),
+    "error queue": ("receive_errors and read_error", "Linux 2.2"),
+    "source-specific multicast": ("join_source_specific_group, source_filter", "Linux 2.6"),
+    "multicast_all": ("multicast_all = False hears the conn's own groups alone", "Linux 2.6.31"),
+    "path MTU discovery": ("path_mtu_discovery, its PROBE mode too", "Linux 2.6.22"),
+    "bound_interface": ("send and receive by one interface", "Linux 5.1"),
+    "unicast_interface": ("send unicast by one interface", "Linux 3.4"),
+    "freebind": ("bind to addresses that are not there yet", "Linux 2.4"),
+    "transparent": ("bind to foreign addresses, for proxies", "CAP_NET_ADMIN"),
+    "mark": ("mark packets for policy routing and firewalls", "CAP_NET_ADMIN"),
+    "priority above 6": ("the upper queueing priorities", "CAP_NET_ADMIN"),
+    "busy_poll": ("poll the device while waiting", "CAP_NET_ADMIN"),
+    "BPF filters": ("set_bpf", "Linux 2.2"),
+    "locked BPF filters": ("lock_bpf", "Linux 3.9"),
+    "BPF steering of SO_REUSEPORT": ("set_reuseport_bpf", "Linux 4.5"),
+    "other network namespaces": ("netns=: conns of other namespaces", "CAP_SYS_ADMIN"),
+}
+
 CAPABILITIES = {
     "CAP_NET_RAW": "raw sockets: RawConn, PacketConn.ip, transparent",
     "CAP_NET_ADMIN": "mark, priority above 6, buffers beyond rmem_max and wmem_max",
@@ -69,12 +105,17 @@ def examine() -> dict[str, Any]:
         "kernel": f"{platform.system()} {platform.release()}",
         "libc": libc_name(),
         "features": {
-            name: {"works": error is None, "error": None if error is None else str(error)}
+            name: {"works": error is None, "error": reason(error)}
             for name, error in ipv4.features().items()
         },
         "capabilities": {name: name in held for name in CAPABILITIES},
         "limits": limits,
     }
+
+
+def reason(error: Exception | None) -> str | None:
+    """What an error says, without its number."""
+    return None if error is None else getattr(error, "strerror", None) or str(error)
 
 
 def show(report: dict[str, Any]) -> None:
@@ -83,12 +124,14 @@ def show(report: dict[str, Any]) -> None:
 
     print("\nKernel features, tried with the privileges of this process")
     for name, feature in report["features"].items():
-        line(yes(feature["works"]), name, feature["error"] or "")
+        meaning, takes = FEATURES[name]
+        if not feature["works"]:
+            meaning += f": {feature['error']}{remedy(takes)}"
+        line(yes(feature["works"]), name, meaning)
 
     print("\nCapabilities of this process")
     for name, held in report["capabilities"].items():
-        remedy = "" if held else f"; sudo setcap {privilege.grant(name)}"
-        line(yes(held), name, CAPABILITIES[name] + remedy)
+        line(yes(held), name, CAPABILITIES[name] + ("" if held else remedy(name)))
 
     print("\nLimits")
     for name, meaning in SYSCTLS.items():
@@ -101,7 +144,14 @@ def show(report: dict[str, Any]) -> None:
 
 
 def line(value: str, name: str, meaning: str) -> None:
-    print(f"  {value:<10}  {name:<32}  {meaning}".rstrip())
+    print(f"  {value:<10}  {name:<36}  {meaning}".rstrip())
+
+
+def remedy(takes: str) -> str:
+    """How to get what is missing, to follow what is said of it."""
+    if takes in privilege.CAPABILITIES:
+        return f"; sudo setcap {privilege.grant(takes)}"
+    return f"; takes {takes} or newer" if takes else ""
 
 
 def yes(works: bool) -> str:
