@@ -295,9 +295,6 @@ send_tos=None, send_options=None, extra=())
         receive filled in is not sent.
     """
 
-    def __cinit__(self):
-        self._tos = self._send_ttl = self._send_tos = -1
-
     def __init__(self, ttl=0, src=None, dst=None, ifindex=0, *, tos=None, spec_dst=None,
                  timestamp=None, drops=None, original_dst=None, options=None, segment_size=None,
                  send_ttl=None, send_tos=None, send_options=None, extra=()):
@@ -407,7 +404,7 @@ send_tos=None, send_options=None, extra=())
         settle(self)
         if value is None:
             self.have &= ~TOS
-            self._tos = -1
+            self._tos = 0
         else:
             self._tos = as_int(value, 0, 255, "tos")
             self.have |= TOS
@@ -575,7 +572,7 @@ send_tos=None, send_options=None, extra=())
     def send_ttl(self, value):
         cdef int64_t ttl = 0 if value is None else as_int(value, 0, 255, "send_ttl")
         settle(self)
-        self._send_ttl = <int16_t>ttl if ttl else -1
+        self._send_ttl = <int16_t>ttl
         if ttl:
             self.have |= SEND_TTL
         else:
@@ -591,7 +588,7 @@ send_tos=None, send_options=None, extra=())
         settle(self)
         if value is None:
             self.have &= ~SEND_TOS
-            self._send_tos = -1
+            self._send_tos = 0
         else:
             self._send_tos = as_int(value, 0, 255, "send_tos")
             self.have |= SEND_TOS
