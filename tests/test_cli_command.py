@@ -142,3 +142,26 @@ def test_port_that_is_taken_is_one_sentence():
         done = command_line("mark-tcp", "--listen", f"127.0.0.1:{port}")
     assert done.returncode == 1
     assert done.stderr == "ipv4 mark-tcp: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        ("NotImplementedError('no batches on plan9')", 1, "ipv4 doctor: no batches on plan9\n"),
+        ("OSError(19, 'No such device: eth9')", 1, "ipv4 doctor: No such device: eth9\n"),
+        ("KeyboardInterrupt()", 130, ""),
+    ],
+)
+def test_error_of_a_command_is_one_sentence(error, status, message):
+    code = f"""if True:
+        import sys
+        from ipv4.cli import doctor, main
+        def run(args):
+            raise {error}
+        doctor.run = run
+        sys.exit(main(["doctor"]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", message)

@@ -107,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at its end: give it somewhere to write.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        print(f"ipv4 {args.command}: {error.strerror or error}", file=sys.stderr)
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        print(f"ipv4 {args.command}: {reason}", file=sys.stderr)
         return 1
