@@ -227,6 +227,30 @@ def test_link_that_goes_down_and_comes_back(pair):
         assert program.interrupt() == 0
 
 
+def test_invented_neighbors_do_not_make_the_hellos_outgrow_the_link(pair):
+    with Program(pair.a, "ospf-hello", "eth0", *FAST) as program:
+        program.expect("router 10.1.0.1")
+        with pair.b.call(RawConn.ip, ospf.PROTOCOL) as conn:
+            way_out = ipv4.ControlMessage(ifindex=pair.b.call(socket.if_nametoindex, "eth0"))
+            for number in range(700):
+                packet = ospf.Hello(
+                    router_id=IPv4Address("192.0.2.0") + number,
+                    area_id=IPv4Address(0),
+                    mask=IPv4Address("255.255.255.0"),
+                    hello_interval=1,
+                    # Every other one is refused, and remembered for that.
+                    dead_interval=4 + number % 2,
+                ).encode()
+                header = ospf.ip_header(packet)
+                header.src = IPv4Address("10.1.1.0") + number
+                conn.write_to(header, packet, way_out)
+        with capture(pair.a, "eth0") as seen:
+            eventually(lambda: hellos_in(seen))
+        assert program.interrupt() == 0
+    assert {len(hello.neighbors) for hello in hellos_in(seen)} == {256}
+    assert all(len(packet) <= 1500 for packet in seen.packets)
+
+
 def test_interface_without_an_address_is_one_sentence(hosts):
     host = hosts("bare")
     host.ip("link add eth0 type veth peer name eth1", "link set eth0 up")

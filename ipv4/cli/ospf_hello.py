@@ -26,6 +26,9 @@ example, beside a router whose hello interval is 1 s:
   sudo "$(command -v ipv4)" ospf-hello eth0 --hello-interval 1 --dead-interval 4
 """
 
+MOST = 256
+"""Neighbours to remember: whoever invents more shall not make our Hellos outgrow the link."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -175,12 +178,16 @@ class Speaker:
             self.check_agreement(hello)
         except ValueError as error:
             if self.refused.get(header.src) != str(error):
+                if len(self.refused) == MOST:
+                    self.refused.clear()
                 print(f"{header.src} is no neighbour: {error}")
                 self.refused[header.src] = str(error)
             return
         self.refused.pop(header.src, None)
         state = "2-Way" if self.hello.router_id in hello.neighbors else "Init"
         known = self.neighbors.get(header.src)
+        if known is None and len(self.neighbors) == MOST:
+            return
         if known is None or (known.state, known.router_id) != (state, hello.router_id):
             before = known.state if known else "Down"
             print(
