@@ -169,4 +169,4 @@ class RawInstruction(_Word, Instruction):
         from .assembler import decode
 
         decoded = decode(self)
-        return "" if decoded is None else decoded._text()
+        return "" if decoded is None else str(decoded)
