@@ -140,6 +140,5 @@ def listings(data: bytes) -> None:
 
 
 TARGETS = {
-    target.__name__: target
-    for target in (header, options, control, addresses, filters, listings)
+    target.__name__: target for target in (header, options, control, addresses, filters, listings)
 }

@@ -126,9 +126,7 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
         PermissionError
             Without CAP_NET_RAW.
         """
-        return open_conn(
-            cls, (socket.SOCK_RAW, protocol_number(protocol)), address, netns, options
-        )
+        return open_conn(cls, (socket.SOCK_RAW, protocol_number(protocol)), address, netns, options)
 
     @classmethod
     def ping(cls, address="0.0.0.0", *, netns=None, **options):
@@ -153,9 +151,7 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
             default holds nobody.
         """
         try:
-            return open_conn(
-                cls, (socket.SOCK_DGRAM, socket.IPPROTO_ICMP), address, netns, options
-            )
+            return open_conn(cls, (socket.SOCK_DGRAM, socket.IPPROTO_ICMP), address, netns, options)
         except PermissionError as error:
             raise PermissionError(
                 error.errno,
@@ -196,9 +192,7 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
 
         With protocol 255 (IPPROTO_RAW) packets of every protocol can be sent and none is heard.
         """
-        return open_conn(
-            cls, (socket.SOCK_RAW, protocol_number(protocol)), address, netns, options
-        )
+        return open_conn(cls, (socket.SOCK_RAW, protocol_number(protocol)), address, netns, options)
 
 
 def protocol_number(value):

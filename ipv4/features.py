@@ -2,8 +2,8 @@
 
 import socket
 
-from .constants import ControlFlags, PathMTUDiscovery
 from .conn import PacketConn, RawConn
+from .constants import ControlFlags, PathMTUDiscovery
 from .control import ControlMessage
 from .message import Message
 

@@ -42,7 +42,7 @@ class Option:
         """What the kernel's number means."""
         return value
 
-    def __get__(self, conn, owner = None):
+    def __get__(self, conn, owner=None):
         if conn is None:
             return self
         return self.show(conn._get_int(self.level, self.option, self.kernel_name))
@@ -109,7 +109,7 @@ class TTLOption(IntOption):
 class FlagOption(Option):
     """An option that is on or off."""
 
-    def __init__(self, kernel_name, doc, level = "IPPROTO_IP"):
+    def __init__(self, kernel_name, doc, level="IPPROTO_IP"):
         super().__init__(kernel_name, level, doc)
 
     def check(self, value):
@@ -127,7 +127,7 @@ class InterfaceOption(Option):
     IP_UNICAST_IF wants the index in network order (ip(7)).
     """
 
-    def __init__(self, kernel_name, level, doc, swapped = False):
+    def __init__(self, kernel_name, level, doc, swapped=False):
         super().__init__(kernel_name, level, doc)
         self.swapped = swapped
 
@@ -136,7 +136,7 @@ class InterfaceOption(Option):
             return number
         return int.from_bytes((number & 0xFFFFFFFF).to_bytes(4, sys.byteorder), "big", signed=True)
 
-    def __get__(self, conn, owner = None):
+    def __get__(self, conn, owner=None):
         if conn is None:
             return self
         number = self.swap(conn._get_int(self.level, self.option, self.kernel_name))
@@ -144,9 +144,7 @@ class InterfaceOption(Option):
 
     def __set__(self, conn, value):
         number = conn._interface_index(value, self.name)
-        conn._set_int(
-            self.level, self.option, self.swap(number), f"{self.kernel_name} {value!r}"
-        )
+        conn._set_int(self.level, self.option, self.swap(number), f"{self.kernel_name} {value!r}")
 
 
 class BufferOption(IntOption):
@@ -317,7 +315,7 @@ class DatagramOptions(UnicastOptions):
     )
 
     @property
-    def path_mtu(self: "Endpoint") -> int: 
+    def path_mtu(self):
         """Known MTU of the path to the peer, in bytes; read-only (ip(7), IP_MTU).
 
         Raises
@@ -328,7 +326,7 @@ class DatagramOptions(UnicastOptions):
         return self._get_int(KERNEL["IPPROTO_IP"], KERNEL["IP_MTU"], "IP_MTU")
 
     @property
-    def ip_options(self: "Endpoint") -> bytes: 
+    def ip_options(self):
         """IP options of every packet sent, at most 40 bytes; ``b""`` for none (ip(7),
         IP_OPTIONS). The kernel pads them to a multiple of 4.
 
@@ -342,7 +340,7 @@ class DatagramOptions(UnicastOptions):
         return self._get_bytes(KERNEL["IPPROTO_IP"], KERNEL["IP_OPTIONS"], 40, "IP_OPTIONS")
 
     @ip_options.setter
-    def ip_options(self: "Endpoint", value: bytes) -> None: 
+    def ip_options(self, value):
         try:
             raw = bytes(memoryview(value))
         except TypeError:
@@ -352,7 +350,7 @@ class DatagramOptions(UnicastOptions):
             raise ValueError(f"ip_options must be at most 40 bytes long, not {len(raw)}")
         self._set_bytes(KERNEL["IPPROTO_IP"], KERNEL["IP_OPTIONS"], raw, "IP_OPTIONS")
 
-    def getsockopt(self: "Endpoint", level: int, option: int, buflen: int = 0) -> int | bytes: 
+    def getsockopt(self, level, option, buflen=0):
         """An option that has no name here, as ``socket.getsockopt``.
 
         Parameters
@@ -369,7 +367,7 @@ class DatagramOptions(UnicastOptions):
             return self._get_bytes(level, option, buflen, what)
         return self._get_int(level, option, what)
 
-    def setsockopt(self: "Endpoint", level: int, option: int, value: int | bytes) -> None: 
+    def setsockopt(self, level, option, value):
         """Set an option that has no name here, as ``socket.setsockopt``.
 
         Parameters

@@ -98,7 +98,12 @@ def calls():
         for _ in range(2):
             told.read_batch(batch[:1])
         columns = (batch.addrs, batch.ports, batch.ttls, batch.toses, batch.ifindexes)
-        return [c.tolist() for c in columns], list(batch.heads(1)), batch[0].control, batch.data[0, 0]
+        return (
+            [c.tolist() for c in columns],
+            list(batch.heads(1)),
+            batch[0].control,
+            batch.data[0, 0],
+        )
 
     def waiting():
         conn.set_read_deadline(time.monotonic() + 1e-5)
@@ -123,7 +128,7 @@ def calls():
         refused(setattr, message, "addr", "nowhere")
 
     def headers():
-        parsed = ipv4.Header(**{"dst": "10.0.0.1", "options": b"\1" * 8, "id": 7})
+        parsed = ipv4.Header(dst="10.0.0.1", options=b"\1" * 8, id=7)
         parsed.parse(HEADER)
         parsed.options = bytes(44)
         refused(parsed.marshal)
@@ -147,7 +152,9 @@ def calls():
         for name in ("tos", "ttl", "multicast_ttl", "multicast_loopback", "multicast_all",
                      "path_mtu_discovery", "freebind", "broadcast", "priority", "ip_options",
                      "receive_buffer", "send_buffer", "receive_errors", "min_ttl"):  # fmt: skip
-            setattr(conn, name, getattr(conn, name)) if "buffer" not in name else getattr(conn, name)
+            setattr(conn, name, getattr(conn, name)) if "buffer" not in name else getattr(
+                conn, name
+            )
         conn.multicast_interface = "lo"
         conn.multicast_interface = None
         refused(setattr, conn, "tos", 256)
@@ -181,7 +188,8 @@ def calls():
             (conn.write_to, (bad,)), (conn.write_to, (b"", bad)), (conn.write_to, (b"", here, bad)),
             (conn.write_to, (b"", here, None, bad)), (conn.read_from, (bad,)),
             (conn.read_from, (b"read-only",)), (conn.read_from, (memoryview(buf)[::2],)),
-            (conn.read_batch, (bad,)), (conn.read_batch, ([bad],)), (conn.read_batch, ([readonly],)),
+            (conn.read_batch, (bad,)), (conn.read_batch, ([bad],)),
+            (conn.read_batch, ([readonly],)),
             (conn.read_batch, ([incoming[0], incoming[0]],)), (conn.write_batch, (3,)),
             (conn.set_read_deadline, (bad,)), (conn.set_deadline, (float("nan"),)),
             (conn.set_control_message, (bad, True)), (conn.set_control_message, (1 << 20, True)),

@@ -30,6 +30,9 @@
 #if HAVE_LINUX_ERRQUEUE_H
 #include <linux/errqueue.h>
 #endif
+#if HAVE_NETINET_UDP_H
+#include <netinet/udp.h>
+#endif
 #if HAVE_EVENTFD
 #include <sys/eventfd.h>
 #endif
@@ -41,7 +44,7 @@
 #endif
 
 /* The kernel's numbers that libc headers older than the kernel do not name yet. */
-#if defined(SO_EE_ORIGIN_ICMP) || defined(SOL_UDP)
+#if defined(SO_EE_ORIGIN_ICMP)
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
 #endif
