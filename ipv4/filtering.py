@@ -1,6 +1,5 @@
 """What the kernel lets through to a socket: ICMP types, BPF programs, a minimum TTL."""
 
-from contextlib import suppress
 from operator import index
 
 from .endpoint import KERNEL
@@ -159,8 +158,10 @@ class Filtering:
         from . import bpf
 
         if program is None:
-            with suppress(FileNotFoundError):  # there was none
+            try:
                 self._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_DETACH_FILTER"], 0, "detach BPF")
+            except FileNotFoundError:
+                return  # there was none
         else:
             self._set_program(
                 KERNEL["SO_ATTACH_FILTER"],
