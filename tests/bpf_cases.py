@@ -178,6 +178,7 @@ VERDICTS = {
         *(RetConstant(10), RetConstant(0)),
     ),
     "length": _case("00 01 02 03", 4, LoadExtension(Extension.LEN), RetA()),
+    "length into X": _case("00 01 02 03", 4, RawInstruction(0x81, 0, 0, 0), TXA(), RetA()),
     "a raw word": _case("09", 1, RawInstruction(0x30, 0, 0, 8), RetA()),
     "a raw word with junk where the machine does not look": _case(
         "09 00", 2, RawInstruction(0x30, 7, 7, 8), TAX(), RawInstruction(0x87, 1, 2, 3),
@@ -241,7 +242,7 @@ def _random_word(dice: random.Random) -> int:
 
 
 def _random_offset(dice: random.Random) -> int:
-    if dice.random() < 0.97:
+    if dice.random() < 0.99:
         return dice.randrange(36)
     return dice.choice((300, 0x7FFFFFFE, 0x80000000, 0xFFDFFFFF, dice.randrange(0xFFE00000)))
 
@@ -254,9 +255,9 @@ def _random_instruction(dice: random.Random, written: int, following: int) -> In
             return LoadConstant(register, _random_word(dice))
         case 1 | 2:
             return LoadAbsolute(_random_offset(dice), dice.choice((1, 2, 4)))
-        case 3:
-            # Now and then so large that the sum with X wraps.
-            off = dice.choice((_random_offset(dice), 0xFFFFFFFF - dice.randrange(64)))
+        case 3 if dice.random() < 0.3:  # X is large mostly, and the load the end
+            # Now and then so large that the sum with X wraps, far from the ranges just below.
+            off = dice.choice((dice.randrange(36), 0x80000000, 0xFFFFFFFF - dice.randrange(64)))
             return LoadIndirect(off, dice.choice((1, 2, 4)))
         case 4:
             return LoadMemShift(_random_offset(dice))
@@ -275,7 +276,10 @@ def _random_instruction(dice: random.Random, written: int, following: int) -> In
                 val %= 32
             return ALUOpConstant(op, val)
         case 11 | 12:
-            return ALUOpX(dice.choice(list(ALUOp)))
+            op = dice.choice(list(ALUOp))
+            if op in (ALUOp.DIV, ALUOp.MOD) and dice.random() < 0.7:  # X is 0 often
+                op = ALUOp.ADD
+            return ALUOpX(op)
         case 13:
             return NegateA()
         case 14 if dice.random() < 0.3:

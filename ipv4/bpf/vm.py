@@ -51,9 +51,10 @@ _TEST: dict[int, Callable[[int, int], bool]] = {
 class VM:
     """Runs a program on packets.
 
-    The verdicts are Linux's for each program that Linux takes. Some that it refuses run too:
-    scratch memory that was never written holds 0, and a shift by a constant of 32 or more gives 0.
-    Loads from 0xfff00000 on, relative to the IP header, find nothing here: their verdict is 0.
+    The verdict is the one that Linux gives. Some programs that it refuses run too: scratch memory
+    that was never written holds 0, and a shift by a constant of 32 or more gives 0. Loads from
+    0xffe00000 on, which Linux takes from the link layer's and the IP header, find nothing here:
+    their verdict is 0.
 
     Parameters
     ----------
@@ -156,6 +157,8 @@ def _known(number: int, item: Instruction) -> Instruction:
         return item
     decoded = decode(item)
     if decoded is None:
+        if item.op == bpf.LDX | bpf.LEN:  # has no class, but runs
+            return item
         raise ValueError(f"instruction {number}: unknown instruction {item!r}")
     return decoded
 
