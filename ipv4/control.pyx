@@ -236,7 +236,7 @@ cdef int check_frames(const unsigned char *data, size_t length) except -1:
     return 0
 
 
-cdef size_t put(unsigned char *out, int level, int kind, const void *data, size_t size) noexcept:
+cdef inline size_t put(unsigned char *out, int level, int kind, const void *data, size_t size) noexcept:
     """Append one control message; padding is zeroed, for the kernel reads the whole area."""
     cdef cmsghdr h
     memset(out, 0, CMSG_SPACE(size))

@@ -152,7 +152,13 @@ class Filtering:
             return check
         # The check's last instruction accepts; the caller's program begins there instead, with
         # A zero, as programs expect it.
-        return [*check[:-1], *bpf.to_raw([bpf.LoadConstant(bpf.Register.A, 0)]), *program]
+        whole = [*check[:-1], *bpf.to_raw([bpf.LoadConstant(bpf.Register.A, 0)]), *program]
+        if len(whole) > 4096:
+            raise ValueError(
+                f"a program of {len(program)} instructions and the check of min_ttl before it"
+                f" make {len(whole)}; the kernel takes at most 4096"
+            )
+        return whole
 
     def _attach(self, program):
         from . import bpf
