@@ -1,0 +1,77 @@
+"""Constants, flags and ICMP types: RFC 791, RFC 792 and the IANA registry."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import ipv4
+from ipv4 import ControlFlags, HeaderFlags, ICMPType
+
+VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
+
+ICMP_TYPES = {
+    "ECHO_REPLY": 0,
+    "DESTINATION_UNREACHABLE": 3,
+    "REDIRECT": 5,
+    "ECHO": 8,
+    "ROUTER_ADVERTISEMENT": 9,
+    "ROUTER_SOLICITATION": 10,
+    "TIME_EXCEEDED": 11,
+    "PARAMETER_PROBLEM": 12,
+    "TIMESTAMP": 13,
+    "TIMESTAMP_REPLY": 14,
+    "PHOTURIS": 40,
+    "EXTENDED_ECHO_REQUEST": 42,
+    "EXTENDED_ECHO_REPLY": 43,
+}
+
+
+@pytest.mark.parity("ipv4.Version", "ipv4.HeaderLen")
+def test_version_and_header_length():
+    assert (ipv4.VERSION, ipv4.HEADER_LEN) == (4, 20)
+
+
+@pytest.mark.parity("ipv4.HeaderFlags", "ipv4.MoreFragments", "ipv4.DontFragment")
+def test_header_flags():
+    assert (HeaderFlags.MORE_FRAGMENTS, HeaderFlags.DONT_FRAGMENT) == (1, 2)
+    assert int(HeaderFlags(7)) == 7  # the reserved bit has no name and is kept
+
+
+@pytest.mark.parity(
+    "ipv4.ControlFlags", "ipv4.FlagTTL", "ipv4.FlagSrc", "ipv4.FlagDst", "ipv4.FlagInterface"
+)
+def test_control_flags():
+    flags = [ControlFlags.TTL, ControlFlags.SRC, ControlFlags.DST, ControlFlags.INTERFACE]
+    assert flags == [1, 2, 4, 8]
+    assert isinstance(ControlFlags.TTL | ControlFlags.DST, ControlFlags)
+
+
+@pytest.mark.parametrize(("name", "number"), ICMP_TYPES.items())
+@pytest.mark.parity("ipv4.ICMPType", "ipv4.ICMPType constants")
+def test_icmp_type_number(name, number):
+    assert ICMPType[name] == number
+    assert ICMPType(number) is ICMPType[name]
+
+
+@pytest.mark.parity("ipv4.ICMPType")
+def test_every_icmp_type_of_eight_bits_is_accepted_and_no_other():
+    for number in range(256):
+        assert ICMPType(number) == number
+    assert ICMPType(200) is ICMPType(200)
+    for number in (-1, 256):
+        with pytest.raises(ValueError, match=str(number)):
+            ICMPType(number)
+
+
+@pytest.mark.parity("ipv4.ICMPType.Protocol")
+def test_icmp_protocol():
+    assert {ICMPType(number).protocol for number in range(256)} == {1}
+
+
+@pytest.mark.parity("ipv4.ICMPType.String")
+def test_icmp_type_prints_its_words_and_an_unassigned_one_nil():
+    words = {int(number): text for number, text in VECTORS["icmp_strings"].items()}
+    for number in range(256):
+        assert str(ICMPType(number)) == words.get(number, "<nil>")
+    assert str(ICMPType.ECHO_REPLY) == "echo reply"
