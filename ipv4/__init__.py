@@ -23,16 +23,22 @@ except ImportError:
 
 try:
     from .boundary import __name__ as _built  # noqa: F401
-except ImportError as error:
+except ModuleNotFoundError as error:
+    import sys
     from os.path import dirname, exists, join
 
-    if exists(join(dirname(__file__), "meson.build")):
+    folder = dirname(__file__)
+    if exists(join(folder, "meson.build")):
         raise ImportError(
-            f"this is ipv4's source folder, {dirname(__file__)}, which is not built; Python put"
+            f"this is ipv4's source folder, {folder}, which is not built; Python put"
             " the current directory first. Install with `pip install .`, then run `ipv4` and"
             " `pytest` (or `python -P -m ipv4`), or start Python from another directory."
         ) from error
-    raise
+    raise ImportError(
+        f"ipv4 in {folder} has no compiled modules for this Python"
+        f" ({sys.implementation.cache_tag}): it was installed for another one. Install it with"
+        f" `{sys.executable} -m pip install ipv4`."
+    ) from error
 
 from .conn import Conn, PacketConn, RawConn
 from .control import ControlMessage, new_control_message

@@ -1,0 +1,115 @@
+"""One interpreter of a process may load the library; any other is refused, and nothing breaks.
+
+The extension modules keep C globals, so they declare neither interpreters with a GIL of their own
+(PEP 684) nor running without one (PEP 703).
+"""
+
+import subprocess
+import sys
+import sysconfig
+
+import pytest
+
+# Python's module for interpreters: public from 3.14 on, and each older one has another private one.
+CREATE = """
+import os, sys
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+
+def create(own_gil):
+    if sys.version_info >= (3, 13):
+        return interpreters.create("isolated" if own_gil else "legacy")
+    return interpreters.create(isolated=own_gil)
+
+def run(interpreter, code):
+    run_code = getattr(interpreters, "exec", None) or interpreters.run_string
+    failed = run_code(interpreter, code)
+    assert not failed, failed
+"""
+
+# What it prints goes past sys.stdout, whose buffer belongs to one interpreter.
+EXCHANGE = """
+import os
+def say(text):
+    os.write(1, (text + "\\n").encode())
+try:
+    import ipv4
+    with ipv4.PacketConn.udp(("127.0.0.1", 0)) as conn:
+        conn.set_control_message(ipv4.ControlFlags.TTL, True)
+        conn.write_to(b"datagram", conn.local_addr)
+        n, cm, src = conn.read_from(bytearray(10))
+        say(f"works: {n} {src == conn.local_addr}")
+except ImportError as error:
+    say(f"refused: {error}")
+"""
+
+WORKS = "works: 8 True"
+NOT_SUPPORTED = "refused: module ipv4.boundary does not support loading in subinterpreters"
+SECOND = (
+    "refused: Interpreter change detected - this module can only be loaded into one interpreter"
+    " per process."
+)
+
+OWN_GIL = [False, True] if sys.version_info >= (3, 12) else [False]
+
+
+def said(code, cwd):
+    """Run `code` in a new process; return the lines that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", CREATE + f"EXCHANGE = {EXCHANGE!r}\n" + code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("own_gil", OWN_GIL)
+def test_other_interpreters_are_refused_and_the_first_goes_on(tmp_path, own_gil):
+    code = f"""
+exec(EXCHANGE)
+for _ in range(2):
+    other = create({own_gil})
+    run(other, EXCHANGE)
+    interpreters.destroy(other)
+exec(EXCHANGE)
+"""
+    refusal = NOT_SUPPORTED if own_gil else SECOND
+    assert said(code, tmp_path) == [WORKS, refusal, refusal, WORKS]
+
+
+def test_interpreter_that_shares_the_gil_may_be_the_first(tmp_path):
+    code = """
+first = create(False)
+run(first, EXCHANGE)
+run(first, EXCHANGE)
+exec(EXCHANGE)
+interpreters.destroy(first)
+exec(EXCHANGE)
+"""
+    assert said(code, tmp_path) == [WORKS, WORKS, SECOND, SECOND]
+
+
+if True in OWN_GIL:
+
+    def test_refusing_an_interpreter_with_its_own_gil_leaves_the_place_free(tmp_path):
+        code = """
+other = create(True)
+run(other, EXCHANGE)
+interpreters.destroy(other)
+exec(EXCHANGE)
+"""
+        assert said(code, tmp_path) == [NOT_SUPPORTED, WORKS]
+
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+
+    def test_library_brings_the_gil_back(tmp_path):
+        code = "import ipv4, sys; os.write(1, str(sys._is_gil_enabled()).encode())"
+        assert said(f"import warnings; warnings.simplefilter('ignore'); {code}", tmp_path) == [
+            "True"
+        ]
