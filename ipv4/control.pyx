@@ -848,6 +848,11 @@ send_tos=None, send_options=None, extra=())
 
     __hash__ = None
 
+    def __reduce__(self):
+        settle(self)
+        values = {name: getattr(self, name) for name in ATTRIBUTES}
+        return rebuild, (values, self.heard)
+
     def __repr__(self):
         settle(self)
         parts = [f"ttl={self._ttl}"]
@@ -877,6 +882,19 @@ send_tos=None, send_options=None, extra=())
             f" dst={address_text(self._dst) if self.have & DST else '<nil>'}"
             f" ifindex={self._ifindex}"
         )
+
+
+ATTRIBUTES = (
+    "ttl", "src", "dst", "ifindex", "tos", "spec_dst", "timestamp", "drops", "original_dst",
+    "options", "segment_size", "send_ttl", "send_tos", "send_options", "extra",
+)
+
+
+def rebuild(values, uint16_t heard):
+    """A copy of a message, which knows as well what was received and is not sent back."""
+    cdef ControlMessage cm = ControlMessage(**values)
+    cm.heard = heard
+    return cm
 
 
 cdef bytes as_options(object value, str name):

@@ -686,7 +686,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     def __repr__(self):
         return (
             f"Header(version={self._version}, len={self._len}, tos={self._tos:#x},"
-            f" total_len={self._total_len}, id={self._id:#x}, flags={self.flags!r},"
+            f" total_len={self._total_len}, id={self._id:#x}, flags={self._flags},"
             f" frag_off={self._frag_off}, ttl={self._ttl}, protocol={self._protocol},"
             f" checksum={self._checksum:#x},"
             f" src={address_text(self._src) if self.has_src else None!r},"
