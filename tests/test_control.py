@@ -175,7 +175,7 @@ def test_new_control_message_agrees_with_the_vectors():
 
 def test_unknown_control_flags_are_refused():
     for wrong in (-1, 1 << 20):
-        with pytest.raises(ValueError, match="^flags"):
+        with pytest.raises(ValueError, match=r"^flags"):
             ipv4.new_control_message(wrong)
-    with pytest.raises(TypeError, match="^flags"):
+    with pytest.raises(TypeError, match=r"^flags"):
         ipv4.new_control_message("ttl")

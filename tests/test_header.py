@@ -182,9 +182,9 @@ def test_malformed_bytes_are_refused_and_leave_the_object(wire, message):
 @pytest.mark.parity("ipv4.ParseHeader", "ipv4.Header.Parse")
 def test_what_is_no_buffer_is_refused_and_named():
     for wrong in (None, "4500", 20, [4, 5]):
-        with pytest.raises(TypeError, match="^buf must be a bytes-like object"):
+        with pytest.raises(TypeError, match=r"^buf must be a bytes-like object"):
             ipv4.parse_header(wrong)
-        with pytest.raises(TypeError, match="^buf must be a bytes-like object"):
+        with pytest.raises(TypeError, match=r"^buf must be a bytes-like object"):
             Header().parse(wrong)
 
 

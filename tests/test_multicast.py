@@ -1,0 +1,356 @@
+"""Groups and source filters: the kernel's answers, and what is then heard."""
+
+import errno
+import socket
+import struct
+import time
+from ipaddress import IPv4Address
+
+import pytest
+
+import ipv4
+from ipv4 import ControlFlags, Header, PacketConn, RawConn
+
+GROUP, CHANNEL = "224.0.0.254", "232.0.1.254"
+LO = 1
+
+
+def udp():
+    return PacketConn.udp()
+
+
+def raw_payload():
+    return PacketConn.ip(253)
+
+
+def raw_packets():
+    return RawConn.ip(253)
+
+
+privileged = pytest.mark.privileged
+KINDS = [
+    udp,
+    pytest.param(raw_payload, marks=privileged),
+    pytest.param(raw_packets, marks=privileged),
+]
+
+JOIN, LEAVE = "join_group", "leave_group"
+JOIN_SOURCE, LEAVE_SOURCE = "join_source_specific_group", "leave_source_specific_group"
+EXCLUDE, INCLUDE = "exclude_source_specific_group", "include_source_specific_group"
+ANY = (GROUP,)
+ONE, TWO = (GROUP, "127.0.0.1"), (GROUP, "127.0.0.2")
+
+# what was done before, what is then done, what the kernel answers
+ANSWERS = {
+    "join twice": ([(JOIN, ANY)], (JOIN, ANY), errno.EADDRINUSE),
+    "join no group": ([], (JOIN, ("10.0.0.1",)), errno.EINVAL),
+    "join the zero address": ([], (JOIN, ("0.0.0.0",)), errno.EINVAL),
+    "join after a source": ([(JOIN_SOURCE, ONE)], (JOIN, ANY), errno.EADDRINUSE),
+    "leave what was not joined": ([], (LEAVE, ANY), errno.EADDRNOTAVAIL),
+    "leave no group": ([], (LEAVE, ("10.0.0.1",)), errno.EADDRNOTAVAIL),
+    "leave twice": ([(JOIN, ANY), (LEAVE, ANY)], (LEAVE, ANY), errno.EADDRNOTAVAIL),
+    "join a source twice": ([(JOIN_SOURCE, ONE)], (JOIN_SOURCE, ONE), errno.EADDRNOTAVAIL),
+    "join a source of no group": (
+        [],
+        (JOIN_SOURCE, ("10.0.0.1", "127.0.0.1")),
+        errno.EINVAL,
+    ),
+    "leave another source": ([(JOIN_SOURCE, ONE)], (LEAVE_SOURCE, TWO), errno.EADDRNOTAVAIL),
+    "leave a source without membership": ([], (LEAVE_SOURCE, ONE), errno.EINVAL),
+    "exclude without membership": ([], (EXCLUDE, ONE), errno.EINVAL),
+    "exclude in include mode": ([(JOIN_SOURCE, ONE)], (EXCLUDE, TWO), errno.EINVAL),
+    "exclude twice": ([(JOIN, ANY), (EXCLUDE, ONE)], (EXCLUDE, ONE), errno.EADDRNOTAVAIL),
+    "include what is not excluded": ([(JOIN, ANY)], (INCLUDE, ONE), errno.EADDRNOTAVAIL),
+    "include without membership": ([], (INCLUDE, ONE), errno.EINVAL),
+}
+
+
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize(("before", "act", "answer"), ANSWERS.values(), ids=ANSWERS)
+def test_the_kernels_refusal_comes_as_it_is_and_says_what_was_tried(make, before, act, answer):
+    with make() as conn:
+        for verb, arguments in before:
+            getattr(conn, verb)(*arguments, LO)
+        verb, arguments = act
+        with pytest.raises(OSError) as caught:
+            getattr(conn, verb)(*arguments, LO)
+        assert caught.value.errno == answer
+        assert f"{verb} {arguments[0]}" in str(caught.value)
+
+
+PATHS = {
+    "any source": [(JOIN, ANY), (LEAVE, ANY)],
+    "exclude and include": [(JOIN, ANY), (EXCLUDE, ONE), (INCLUDE, ONE), (LEAVE, ANY)],
+    "one source": [(JOIN_SOURCE, ONE), (LEAVE_SOURCE, ONE)],
+    "two sources": [(JOIN_SOURCE, ONE), (JOIN_SOURCE, TWO), (LEAVE_SOURCE, ONE)],
+    "leave ends sources": [(JOIN_SOURCE, ONE), (JOIN_SOURCE, TWO), (LEAVE, ANY)],
+}
+
+
+@pytest.mark.parametrize("make", KINDS)
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_memberships_come_and_go(make, path):
+    with make() as conn:
+        modes = []
+        for verb, arguments in path:
+            assert getattr(conn, verb)(*arguments, LO) is None
+            try:
+                modes.append(conn.source_filter(GROUP, LO))
+            except OSError as error:
+                assert error.errno == errno.EADDRNOTAVAIL
+                modes.append(None)
+        assert modes == MODES[tuple(verb for verb, _ in path)]
+
+
+S1, S2 = IPv4Address("127.0.0.1"), IPv4Address("127.0.0.2")
+MODES = {
+    (JOIN, LEAVE): [("exclude", []), None],
+    (JOIN, EXCLUDE, INCLUDE, LEAVE): [
+        ("exclude", []),
+        ("exclude", [S1]),
+        ("exclude", []),
+        None,
+    ],
+    (JOIN_SOURCE, LEAVE_SOURCE): [("include", [S1]), None],
+    (JOIN_SOURCE, JOIN_SOURCE, LEAVE_SOURCE): [
+        ("include", [S1]),
+        ("include", [S1, S2]),
+        ("include", [S2]),
+    ],
+    (JOIN_SOURCE, JOIN_SOURCE, LEAVE): [("include", [S1]), ("include", [S1, S2]), None],
+}
+
+
+@pytest.mark.parametrize(
+    ("interface", "answer"),
+    [(9999, errno.ENODEV), ((9999, "gone"), errno.ENODEV), ("nonesuch0", errno.ENODEV)],
+)
+def test_an_unknown_interface_is_refused(interface, answer):
+    with udp() as conn, pytest.raises(OSError) as caught:
+        conn.join_group(GROUP, interface)
+    assert caught.value.errno == answer
+
+
+@pytest.mark.parametrize("verb", [JOIN, LEAVE])
+def test_a_wrong_group_is_named(verb):
+    with udp() as conn:
+        for wrong in ("ospf.example", "ff02::1", "", b"123", ("224.0.0.5",), "224.0.0"):
+            with pytest.raises((ValueError, TypeError), match=r"^group\b"):
+                getattr(conn, verb)(wrong)
+        for wrong in (None, 5, 1.5):
+            with pytest.raises((ValueError, TypeError), match=r"^group\b"):
+                getattr(conn, verb)(wrong)
+
+
+@pytest.mark.parametrize("verb", [JOIN_SOURCE, LEAVE_SOURCE, EXCLUDE, INCLUDE])
+def test_a_wrong_source_is_named(verb):
+    with udp() as conn:
+        for wrong in (None, 5, "::1", "host"):
+            with pytest.raises((ValueError, TypeError), match=r"^source\b"):
+                getattr(conn, verb)(CHANNEL, wrong)
+            with pytest.raises((ValueError, TypeError), match=r"^group\b"):
+                getattr(conn, verb)(wrong, "127.0.0.1")
+
+
+@pytest.mark.parametrize("form", [GROUP, IPv4Address(GROUP), b"\xe0\0\0\xfe", (GROUP, 5000)])
+@pytest.mark.parametrize("interface", [LO, "lo", (LO, "lo"), ipv4.Interface(LO, "lo")])
+@pytest.mark.parity("ipv4.JoinGroup", "ipv4.LeaveGroup")
+def test_every_form_of_group_and_interface(form, interface):
+    with udp() as conn:
+        conn.join_group(form, interface)
+        assert conn.source_filter(GROUP, LO) == ("exclude", [])
+        conn.leave_group(form, interface)
+
+
+@pytest.mark.privileged
+def test_too_many_groups_and_sources_name_the_limit(hosts):
+    host = hosts()
+    host.sysctl("net.ipv4.igmp_max_memberships", 3)
+    host.sysctl("net.ipv4.igmp_max_msf", 2)
+    with PacketConn.udp(netns=host.path) as conn:
+        for last in (1, 2, 3):
+            conn.join_group(f"224.0.1.{last}", LO)
+        with pytest.raises(OSError, match=r"igmp_max_memberships") as caught:
+            conn.join_group("224.0.1.4", LO)
+        assert caught.value.errno == errno.ENOBUFS
+    with PacketConn.udp(netns=host.path) as conn:
+        for last in (1, 2):
+            conn.join_source_specific_group(CHANNEL, f"127.0.0.{last}", LO)
+        with pytest.raises(OSError, match=r"igmp_max_msf") as caught:
+            conn.join_source_specific_group(CHANNEL, "127.0.0.3", LO)
+        assert caught.value.errno == errno.ENOBUFS
+
+
+def hears(conn, marker):
+    """Say whether `marker`, sent before a last datagram that always comes, was heard."""
+    seen = []
+    while not seen or seen[-1] != b"last":
+        room = bytearray(64)
+        n, _, _ = conn.read_from(room)
+        seen.append(bytes(room[:n]))
+    return marker in seen
+
+
+@pytest.mark.parity(
+    "ipv4.JoinGroup",
+    "ipv4.LeaveGroup",
+    "ipv4.JoinSourceSpecificGroup",
+    "ipv4.LeaveSourceSpecificGroup",
+    "ipv4.ExcludeSourceSpecificGroup",
+    "ipv4.IncludeSourceSpecificGroup",
+)
+def test_what_is_heard_over_a_real_link(pair):
+    with (
+        PacketConn.udp(("0.0.0.0", 0), netns=pair.b.path, multicast_all=False) as receiver,
+        PacketConn.udp(("10.1.0.1", 0), netns=pair.a.path) as sender,
+    ):
+        port = receiver.local_addr[1]
+        sender.multicast_interface = "eth0"
+        receiver.set_deadline(time.monotonic() + 30)
+
+        def heard(group=GROUP):
+            sender.write_to(b"marker", (group, port))
+            sender.write_to(b"last", ("10.1.0.2", port))
+            return hears(receiver, b"marker")
+
+        assert not heard()
+        receiver.join_group(GROUP, "eth0")
+        assert heard()
+        receiver.exclude_source_specific_group(GROUP, "10.1.0.1", "eth0")
+        assert not heard()
+        receiver.include_source_specific_group(GROUP, "10.1.0.1", "eth0")
+        assert heard()
+        receiver.leave_group(GROUP, "eth0")
+        assert not heard()
+        receiver.join_source_specific_group(CHANNEL, "10.1.0.99", "eth0")
+        assert not heard(CHANNEL)
+        receiver.join_source_specific_group(CHANNEL, "10.1.0.1", "eth0")
+        assert heard(CHANNEL)
+        receiver.leave_source_specific_group(CHANNEL, "10.1.0.1", "eth0")
+        assert not heard(CHANNEL)
+
+
+@pytest.mark.parametrize("source", [None, "10.1.0.1"], ids=["any source", "one source"])
+@pytest.mark.parity("ipv4.ReadFrom", "ipv4.WriteTo", "ipv4.SetMulticastTTL")
+def test_udp_between_hosts(pair, source):
+    group = CHANNEL if source else GROUP
+    with (
+        PacketConn.udp((group, 0), netns=pair.b.path) as receiver,
+        PacketConn.udp(netns=pair.a.path) as sender,
+    ):
+        receiver.set_deadline(time.monotonic() + 30)
+        if source:
+            receiver.join_source_specific_group(group, source, "eth0")
+        else:
+            receiver.join_group(group, "eth0")
+        sender.multicast_interface = "eth0"
+        for ttl in (1, 2, 3):
+            receiver.set_control_message(FLAGS, ttl != 2)
+            sender.multicast_ttl = ttl
+            assert sender.write_to(PAYLOAD, (group, receiver.local_addr[1])) == 15
+            room = bytearray(128)
+            n, cm, src = receiver.read_from(room)
+            assert (room[:n], src) == (PAYLOAD, ("10.1.0.1", sender.local_addr[1]))
+            if ttl == 2:
+                assert cm is None
+            else:
+                index = pair.b.call(socket.if_nametoindex, "eth0")
+                assert (cm.ttl, cm.src, cm.dst, cm.ifindex) == (
+                    ttl,
+                    IPv4Address("10.1.0.1"),
+                    IPv4Address(group),
+                    index,
+                )
+
+
+PAYLOAD = b"HELLO-R-U-THERE"
+FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
+
+
+def echo(seq, typ=8):
+    body = struct.pack("!BBHHH", typ, 0, 0, 0x1234, seq) + PAYLOAD
+    return body[:2] + struct.pack("!H", ipv4.checksum(body)) + body[4:]
+
+
+@pytest.mark.parametrize("source", [None, "10.1.0.1"], ids=["any source", "one source"])
+@pytest.mark.parity("ipv4.RawConn", "ipv4.ReadFrom", "ipv4.WriteTo")
+def test_raw_icmp_between_hosts(pair, source):
+    group = CHANNEL if source else GROUP
+    pair.b.sysctl("net.ipv4.icmp_echo_ignore_broadcasts", 0)
+    with (
+        RawConn.ip(1, netns=pair.b.path) as receiver,
+        RawConn.ip(1, netns=pair.a.path) as sender,
+    ):
+        for conn in (receiver, sender):
+            conn.set_deadline(time.monotonic() + 30)
+        receiver.set_control_message(FLAGS, True)
+        if source:
+            receiver.join_source_specific_group(group, source, "eth0")
+        else:
+            receiver.join_group(group, "eth0")
+        sender.multicast_interface = "eth0"
+        for seq in (1, 2, 3):
+            header = Header(tos=seq, total_len=43, protocol=1, ttl=seq, dst=group)
+            group_bytes = socket.inet_aton(group).hex()
+            wire = f"450{seq}002b000000000{seq}010000" + "00000000" + group_bytes
+            assert header.marshal().hex() == wire
+            assert sender.write_to(header, echo(seq)) == 43
+            got, payload, cm = receiver.read_from(bytearray(128))
+            assert payload == echo(seq)
+            assert (got.tos, got.ttl, got.src) == (seq, seq, IPv4Address("10.1.0.1"))
+            assert (cm.ttl, cm.dst) == (seq, IPv4Address(group))
+            # The other host's own stack answers, as a member.
+            got, payload, cm = sender.read_from(bytearray(128))
+            assert (got.src, got.dst) == (IPv4Address("10.1.0.2"), IPv4Address("10.1.0.1"))
+            assert payload == echo(seq, typ=0)
+            assert cm is None
+
+
+def test_icmp_payloads_between_hosts(pair):
+    with (
+        PacketConn.ip(1, netns=pair.b.path) as receiver,
+        PacketConn.ip(1, netns=pair.a.path) as sender,
+    ):
+        receiver.set_deadline(time.monotonic() + 30)
+        receiver.join_group(GROUP, "eth0")
+        receiver.set_control_message(FLAGS, True)
+        sender.multicast_interface = "eth0"
+        sender.multicast_ttl = 7
+        sender.write_to(echo(1), GROUP)
+        room = bytearray(128)
+        n, cm, src = receiver.read_from(room)
+        assert (room[:n], src) == (echo(1), ("10.1.0.1", 0))
+        assert (cm.ttl, cm.dst) == (7, IPv4Address(GROUP))
+
+
+@pytest.mark.parity("ipv4.SetMulticastLoopback")
+def test_loopback_decides_whether_the_sender_hears_itself(pair):
+    with PacketConn.udp((GROUP, 0), netns=pair.a.path) as conn:
+        conn.join_group(GROUP, "eth0")
+        conn.multicast_interface = "eth0"
+        conn.set_read_deadline(time.monotonic() + 30)
+        for on in (False, True):
+            conn.multicast_loopback = on
+            conn.write_to(b"on" if on else b"off", conn.local_addr)
+        room = bytearray(8)
+        n, _, _ = conn.read_from(room)
+        assert room[:n] == b"on"
+
+
+@pytest.mark.parity("ipv4.JoinGroup", "ipv4.LeaveGroup")
+def test_several_sockets_and_groups_at_once(pair):
+    groups = ["224.0.0.249", "224.0.0.250", "224.0.0.254"]
+    with (
+        PacketConn.udp(("0.0.0.0", 0), netns=pair.a.path, reuse_address=True) as one,
+        PacketConn.udp(
+            ("0.0.0.0", one.local_addr[1]), netns=pair.a.path, reuse_address=True
+        ) as two,
+    ):
+        for conn in (one, two):
+            for group in groups:
+                conn.join_group(group, "eth0")
+        for conn in (one, two):
+            for group in groups:
+                conn.leave_group(group, "eth0")
+            with pytest.raises(OSError):
+                conn.leave_group(groups[0], "eth0")
