@@ -6,7 +6,7 @@ a range), buffers, addresses. Each refusal names the argument and what was given
 
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_Clear, PyErr_GivenExceptionMatches, PyErr_Occurred
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -57,18 +57,16 @@ cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -
 
 
 cdef int refuse_buffer(object exporter, bint writable, str name) except -1:
-    """Say why a buffer was not given: the exporter's own error, with the argument's name."""
-    cdef PyObject *error = PyErr_Occurred()
-    if not PyObject_CheckBuffer(exporter):
+    """Say why a buffer was not given: the exporter's own error, or one that names the argument."""
+    if PyObject_CheckBuffer(exporter):
+        if not PyErr_ExceptionMatches(BufferError):
+            return -1
         PyErr_Clear()
-        raise TypeError(f"{name} must be a bytes-like object, not {type(exporter).__name__}")
-    if PyErr_GivenExceptionMatches(<object>error, BufferError):
         if writable and is_readonly(exporter):
-            PyErr_Clear()
             raise TypeError(f"{name} must be writable, not a read-only {type(exporter).__name__}")
-        PyErr_Clear()
         raise BufferError(f"{name} must be one contiguous piece of memory: {shown(exporter)} is not")
-    return -1
+    PyErr_Clear()
+    raise TypeError(f"{name} must be a bytes-like object, not {type(exporter).__name__}")
 
 
 cdef bint is_readonly(object exporter):
