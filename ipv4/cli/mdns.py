@@ -63,9 +63,10 @@ def run(args: argparse.Namespace) -> int:
     with PacketConn.udp(("0.0.0.0", PORT), reuse_address=True, ttl=255) as conn:
         conn.join_group(GROUP, args.interface)
         conn.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
-        print(f"answering for {', '.join(map(str, zone))} on {args.interface.name}")
         try:
             with suppress(KeyboardInterrupt):
+                # Who reads this may interrupt us at once.
+                print(f"answering for {', '.join(map(str, zone))} on {args.interface.name}")
                 serve(conn, args.interface.index, zone)
         finally:
             conn.leave_group(GROUP, args.interface)

@@ -98,12 +98,14 @@ def run(args: argparse.Namespace) -> int:
         # One socket hears the packets of all interfaces: ask by which each came, and for whom.
         conn.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
         conn.join_group(ospf.ALL_SPF_ROUTERS, interface)
-        print(
-            f"router {hello.router_id} in area {hello.area_id} on {interface.name},"
-            f" mask {hello.mask}, hello {hello.hello_interval} s, dead {hello.dead_interval} s"
-        )
         try:
             with suppress(KeyboardInterrupt):
+                # Who reads this may interrupt us at once.
+                print(
+                    f"router {hello.router_id} in area {hello.area_id} on {interface.name},"
+                    f" mask {hello.mask}, hello {hello.hello_interval} s,"
+                    f" dead {hello.dead_interval} s"
+                )
                 Speaker(conn, interface, address, hello).speak(args.count)
         finally:
             conn.leave_group(ospf.ALL_SPF_ROUTERS, interface)
