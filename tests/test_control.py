@@ -34,18 +34,18 @@ SENDABLE = [case for case in SENDABLE if ":" not in case.get("Src", "")]
 
 
 @pytest.mark.parametrize("case", SENDABLE, ids=str)
-@pytest.mark.parity("ipv4.ControlMessage.Marshal")
+@pytest.mark.parity("ControlMessage.Marshal")
 def test_marshal(case):
     assert from_fields(case).marshal() == bytes.fromhex(case["hex"] or "")
 
 
-@pytest.mark.parity("ipv4.ControlMessage.Marshal")
+@pytest.mark.parity("ControlMessage.Marshal")
 def test_marshal_of_nothing_and_of_the_zero_address():
     assert ControlMessage().marshal() == b""
     assert ControlMessage(src="0.0.0.0").marshal() == cmsg(0, IP_PKTINFO, bytes(12))
 
 
-@pytest.mark.parity("ipv4.ControlMessage")
+@pytest.mark.parity("ControlMessage")
 def test_what_does_not_fit_is_refused_by_name():
     for fields, name in [
         ({"ifindex": -1}, "ifindex"),
@@ -72,7 +72,7 @@ REFUSED = [case for case in VECTORS["cm_parse"] if "err" in case]
 
 
 @pytest.mark.parametrize("case", PARSED, ids=lambda case: case["hex"][:48])
-@pytest.mark.parity("ipv4.ControlMessage.Parse")
+@pytest.mark.parity("ControlMessage.Parse")
 def test_parse(case):
     cm = ControlMessage()
     assert cm.parse(bytes.fromhex(case["hex"])) is None
@@ -86,7 +86,7 @@ def test_parse(case):
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["hex"])
-@pytest.mark.parity("ipv4.ControlMessage.Parse")
+@pytest.mark.parity("ControlMessage.Parse")
 def test_parse_refuses_a_bad_frame_and_leaves_the_object(case):
     cm = ControlMessage(ttl=9, dst="10.0.0.9", ifindex=3)
     with pytest.raises(ValueError):
@@ -97,7 +97,7 @@ def test_parse_refuses_a_bad_frame_and_leaves_the_object(case):
     assert cm == ControlMessage(ttl=9, dst="10.0.0.9", ifindex=3)
 
 
-@pytest.mark.parity("ipv4.ControlMessage.Parse")
+@pytest.mark.parity("ControlMessage.Parse")
 def test_parse_walks_over_other_levels_and_unknown_types():
     info = struct.pack("@i4s4s", 5, b"\x0a\0\0\1", b"\xe0\0\0\5")
     wire = (
@@ -113,7 +113,7 @@ def test_parse_walks_over_other_levels_and_unknown_types():
     assert (cm.ttl, cm.dst, cm.ifindex) == (17, IPv4Address("224.0.0.5"), 5)
 
 
-@pytest.mark.parity("ipv4.ControlMessage.Parse")
+@pytest.mark.parity("ControlMessage.Parse")
 def test_parse_every_prefix_of_real_bytes_without_reading_outside():
     both = {"TTL": 64, "Dst": "127.0.0.1", "IfIndex": 1}
     whole = bytes.fromhex(next(case["hex"] for case in PARSED if case["ok"] == both))
@@ -129,21 +129,21 @@ def test_parse_every_prefix_of_real_bytes_without_reading_outside():
             assert cm.ttl in (0, 64)
 
 
-@pytest.mark.parity("ipv4.ControlMessage.Parse")
+@pytest.mark.parity("ControlMessage.Parse")
 def test_fields_whose_message_does_not_appear_keep_their_value():
     cm = ControlMessage(dst="10.0.0.9", ifindex=3)
     cm.parse(cmsg(0, IP_TTL, struct.pack("@i", 200)))
     assert (cm.ttl, cm.dst, cm.ifindex) == (200, IPv4Address("10.0.0.9"), 3)
 
 
-@pytest.mark.parity("ipv4.ControlMessage.String")
+@pytest.mark.parity("ControlMessage.String")
 def test_string():
     assert str(ControlMessage()) == "ttl=0 src=<nil> dst=<nil> ifindex=0"
     cm = ControlMessage(ttl=64, src="127.0.0.1", ifindex=1)
     assert str(cm) == "ttl=64 src=127.0.0.1 dst=<nil> ifindex=1"
 
 
-@pytest.mark.parity("ipv4.ControlMessage")
+@pytest.mark.parity("ControlMessage")
 def test_attributes_equality_and_repr():
     cm = ControlMessage()
     assert (cm.ttl, cm.src, cm.dst, cm.ifindex) == (0, None, None, 0)
@@ -161,7 +161,7 @@ def test_attributes_equality_and_repr():
 
 
 @pytest.mark.parametrize("flags", range(16))
-@pytest.mark.parity("ipv4.NewControlMessage")
+@pytest.mark.parity("NewControlMessage")
 def test_new_control_message_has_room_for_exactly_what_is_asked(flags):
     room = ipv4.new_control_message(ControlFlags(flags))
     assert type(room) is bytearray

@@ -42,21 +42,21 @@ EVERY = [tcp, plain_udp, *DATAGRAM]
 UNICAST_ROWS = [
     pytest.param(
         "tos", 0, [0x28, 0xC0, 255, 0], [-1, 256, 1 << 40],
-        marks=pytest.mark.parity("ipv4.TOS", "ipv4.SetTOS"), id="tos",
+        marks=pytest.mark.parity("TOS", "SetTOS"), id="tos",
     ),
     pytest.param(
         "ttl", 64, [1, 128, 255], [0, -2, 256, 1 << 40],
-        marks=pytest.mark.parity("ipv4.TTL", "ipv4.SetTTL"), id="ttl",
+        marks=pytest.mark.parity("TTL", "SetTTL"), id="ttl",
     ),
 ]  # fmt: skip
 MULTICAST_ROWS = [
     pytest.param(
         "multicast_ttl", 1, [0, 1, 2, 255], [-2, 256, 1 << 40],
-        marks=pytest.mark.parity("ipv4.MulticastTTL", "ipv4.SetMulticastTTL"), id="multicast_ttl",
+        marks=pytest.mark.parity("MulticastTTL", "SetMulticastTTL"), id="multicast_ttl",
     ),
     pytest.param(
         "multicast_loopback", True, [False, True], [],
-        marks=pytest.mark.parity("ipv4.MulticastLoopback", "ipv4.SetMulticastLoopback"),
+        marks=pytest.mark.parity("MulticastLoopback", "SetMulticastLoopback"),
         id="multicast_loopback",
     ),
 ]  # fmt: skip
@@ -94,7 +94,7 @@ def test_multicast_option(make, name, default, values, refused):
         check_row(conn, name, default, values, refused)
 
 
-@pytest.mark.parity("ipv4.NewConn", "ipv4.Conn", "ipv4.TOS", "ipv4.TTL")
+@pytest.mark.parity("NewConn", "Conn", "TOS", "TTL")
 def test_options_of_an_established_tcp_connection():
     with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as client, Conn(client) as conn:
@@ -108,7 +108,7 @@ def test_options_of_an_established_tcp_connection():
 
 
 @pytest.mark.parametrize(("value", "kept"), [(1, 0), (3, 0), (255, 252), (0xB9, 0xB8)])
-@pytest.mark.parity("ipv4.SetTOS")
+@pytest.mark.parity("SetTOS")
 def test_on_tcp_the_kernel_keeps_the_ecn_bits_for_itself(value, kept):
     with tcp() as conn:
         conn.tos = value
@@ -116,7 +116,7 @@ def test_on_tcp_the_kernel_keeps_the_ecn_bits_for_itself(value, kept):
 
 
 @pytest.mark.parametrize("make", EVERY)
-@pytest.mark.parity("ipv4.SetTTL")
+@pytest.mark.parity("SetTTL")
 def test_a_ttl_of_minus_one_restores_the_default(make):
     with make() as conn:
         before = conn.ttl
@@ -125,7 +125,7 @@ def test_a_ttl_of_minus_one_restores_the_default(make):
         assert conn.ttl == before
 
 
-@pytest.mark.parity("ipv4.SetMulticastTTL")
+@pytest.mark.parity("SetMulticastTTL")
 def test_a_multicast_ttl_of_minus_one_restores_one():
     with udp() as conn:
         conn.multicast_ttl = 9
@@ -134,7 +134,7 @@ def test_a_multicast_ttl_of_minus_one_restores_one():
 
 
 @pytest.mark.parametrize("make", DATAGRAM)
-@pytest.mark.parity("ipv4.MulticastInterface", "ipv4.SetMulticastInterface")
+@pytest.mark.parity("MulticastInterface", "SetMulticastInterface")
 def test_multicast_interface_is_read_as_it_was_set(make, loopback):
     index, name, _ = loopback
     with make() as conn:
@@ -147,7 +147,7 @@ def test_multicast_interface_is_read_as_it_was_set(make, loopback):
             assert conn.multicast_interface is None
 
 
-@pytest.mark.parity("ipv4.MulticastInterface")
+@pytest.mark.parity("MulticastInterface")
 def test_multicast_interface_set_by_address_elsewhere_is_found(loopback):
     with udp() as conn:
         address = socket.inet_aton("127.0.0.1")
@@ -155,7 +155,7 @@ def test_multicast_interface_set_by_address_elsewhere_is_found(loopback):
         assert conn.multicast_interface == (loopback.index, loopback.name)
 
 
-@pytest.mark.parity("ipv4.SetMulticastInterface")
+@pytest.mark.parity("SetMulticastInterface")
 def test_a_refused_multicast_interface_leaves_the_one_before(loopback):
     with udp() as conn:
         conn.multicast_interface = loopback.index
@@ -174,7 +174,7 @@ def test_a_refused_multicast_interface_leaves_the_one_before(loopback):
 
 
 @pytest.mark.parametrize("name", ["tos", "ttl", "multicast_ttl", "multicast_loopback"])
-@pytest.mark.parity("platform: Windows")
+@pytest.mark.parity("platform: what a platform lacks")
 def test_what_a_platform_lacks_says_which_feature_and_platform(monkeypatch, name):
     import sys
 
@@ -189,7 +189,7 @@ def test_what_a_platform_lacks_says_which_feature_and_platform(monkeypatch, name
             setattr(conn, name, 1)
 
 
-@pytest.mark.parity("platform: Windows")
+@pytest.mark.parity("platform: what a platform lacks")
 def test_a_filter_that_the_platform_lacks_says_so(monkeypatch):
     import sys
 
@@ -220,7 +220,7 @@ def test_options_of_a_closed_conn_are_ebadf(make):
         assert caught.value.errno == errno.EBADF
 
 
-@pytest.mark.parity("ipv4.SetTOS", "ipv4.SetTTL")
+@pytest.mark.parity("SetTOS", "SetTTL")
 def test_what_is_set_is_what_the_packets_bear(loopback):
     with udp() as sender, udp() as receiver:
         receiver.set_control_message(ipv4.ControlFlags.TTL | ipv4.ControlFlags.TOS, True)

@@ -1,0 +1,222 @@
+"""ICMP filters and attached BPF programs: what the kernel then delivers."""
+
+import errno
+import struct
+import time
+
+import pytest
+
+import ipv4
+from ipv4 import ICMPFilter, ICMPType, PacketConn, RawConn, bpf
+
+FILTERED = range(32)
+
+
+def icmp(typ, seq=1):
+    body = struct.pack("!BBHHH", typ, 0, 0, 0x1234, seq)
+    return body[:2] + struct.pack("!H", ipv4.checksum(body)) + body[4:]
+
+
+@pytest.mark.parity(
+    "ICMPFilter",
+    "ICMPFilter.Accept",
+    "ICMPFilter.Block",
+    "ICMPFilter.SetAll",
+    "ICMPFilter.WillBlock",
+)
+def test_each_type_has_a_bit_of_its_own():
+    for typ in FILTERED:
+        blocking = ICMPFilter()
+        assert not any(map(blocking.will_block, FILTERED))
+        blocking.block(typ)
+        assert [each for each in FILTERED if blocking.will_block(each)] == [typ]
+        blocking.accept(typ)
+        assert blocking == ICMPFilter()
+        accepting = ICMPFilter()
+        accepting.set_all(True)
+        assert all(map(accepting.will_block, FILTERED))
+        accepting.accept(typ)
+        assert [each for each in FILTERED if not accepting.will_block(each)] == [typ]
+        assert accepting != blocking
+        accepting.set_all(False)
+        assert accepting == ICMPFilter()
+
+
+@pytest.mark.parametrize("verb", ["accept", "block", "will_block"])
+@pytest.mark.parity("ICMPFilter.Block", "ICMPFilter.WillBlock")
+def test_a_type_that_the_kernel_cannot_filter_is_refused(verb):
+    each = ICMPFilter()
+    for wrong in (-1, 32, ICMPType.PHOTURIS, 42, 43, 255, 256):
+        with pytest.raises(ValueError, match=r"^typ must be in 0\.\.31"):
+            getattr(each, verb)(wrong)
+    for wrong in ("echo", None, 8.0):
+        with pytest.raises(TypeError, match=r"^typ must be an integer"):
+            getattr(each, verb)(wrong)
+    assert each == ICMPFilter()
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("cls", [PacketConn, RawConn])
+@pytest.mark.parity("ICMPFilter on a conn", "SetICMPFilter")
+def test_the_kernel_keeps_the_filter(cls):
+    with cls.ip(1, "127.0.0.1") as conn:
+        assert conn.icmp_filter == ICMPFilter()
+        wanted = ICMPFilter()
+        wanted.set_all(True)
+        wanted.accept(ICMPType.ECHO)
+        wanted.accept(ICMPType.ECHO_REPLY)
+        conn.icmp_filter = wanted
+        assert conn.icmp_filter == wanted
+        assert conn.getsockopt(255, 1) & 0xFFFFFFFF == 0xFFFFFEFE
+        conn.icmp_filter.block(ICMPType.ECHO)  # of a copy
+        assert conn.icmp_filter == wanted
+        for wrong in (None, 0xFFFFFEFE):
+            with pytest.raises(TypeError, match=r"^icmp_filter must be an ICMPFilter"):
+                conn.icmp_filter = wrong
+
+
+@pytest.mark.parametrize(
+    ("make", "reading", "writing"),
+    [
+        (PacketConn.udp, errno.EOPNOTSUPP, errno.ENOPROTOOPT),
+        pytest.param(
+            lambda: RawConn.ip(89),
+            errno.EOPNOTSUPP,
+            errno.EOPNOTSUPP,
+            marks=pytest.mark.privileged,
+        ),
+    ],
+    ids=["udp", "raw ospf"],
+)
+def test_only_a_raw_icmp_socket_has_an_icmp_filter(make, reading, writing):
+    with make() as conn:
+        with pytest.raises(OSError, match=r"ICMP_FILTER") as caught:
+            _ = conn.icmp_filter
+        assert caught.value.errno == reading
+        with pytest.raises(OSError, match=r"ICMP_FILTER") as caught:
+            conn.icmp_filter = ICMPFilter()
+        assert caught.value.errno == writing
+
+
+@pytest.mark.privileged
+@pytest.mark.parity("SetICMPFilter")
+def test_real_icmp_passes_and_is_blocked():
+    with PacketConn.ip(1, "127.0.0.1") as receiver, PacketConn.ip(1, "127.0.0.1") as sender:
+        wanted = ICMPFilter()
+        wanted.block(ICMPType.ECHO)
+        wanted.block(31)
+        receiver.icmp_filter = wanted
+        receiver.set_deadline(time.monotonic() + 30)
+        for typ in (8, 31, 13, 40, 255, 30):
+            sender.write_to(icmp(typ), "127.0.0.1")
+        heard = []
+        while 30 not in heard:
+            room = bytearray(64)
+            receiver.read_from(room)
+            heard.append(room[0])
+        # The stack's own answers to echo and timestamp requests come between.
+        assert [typ for typ in heard if typ not in (0, 14)] == [13, 40, 255, 30]
+        assert 0 in heard
+
+
+EVEN = [(0x30, 0, 0, 8), (0x54, 0, 0, 1), (0x15, 0, 1, 0), (0x06, 0, 0, 4096), (0x06, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("form", [tuple, lambda four: bpf.RawInstruction(*four)])
+@pytest.mark.parity("SetBPF")
+def test_a_program_decides_and_none_detaches(form):
+    with PacketConn.udp(("127.0.0.1", 0)) as conn:
+        conn.set_read_deadline(time.monotonic() + 30)
+        conn.set_bpf([form(each) for each in EVEN])
+
+        def pass_bytes():
+            heard = []
+            for value in range(10):
+                conn.write_to(bytes([value]), conn.local_addr)
+            while 8 not in heard:
+                room = bytearray(8)
+                n, _, _ = conn.read_from(room)
+                assert n == 1
+                heard.append(room[0])
+            return heard
+
+        assert pass_bytes() == [0, 2, 4, 6, 8]
+        conn.set_bpf(None)
+        conn.set_bpf(None)  # nothing attached is no error
+        assert pass_bytes() == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("program", "answer"),
+    [
+        ([(0x00, 0, 0, 1)], "no return"),
+        ([(0xFFFF, 0, 0, 0), (6, 0, 0, 0)], "bad operation"),
+        ([(0x05, 0, 0, 9), (6, 0, 0, 0)], "jump past the end"),
+        ([(0x60, 0, 0, 16), (6, 0, 0, 0)], "scratch slot 16"),
+        ([(0x60, 0, 0, 3), (6, 0, 0, 0)], "unwritten scratch slot"),
+        ([(0x34, 0, 0, 0), (6, 0, 0, 0)], "division by a constant zero"),
+        ([(0x64, 0, 0, 32), (6, 0, 0, 0)], "shift by 32"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parity("SetBPF")
+def test_what_the_kernels_checker_refuses_is_einval(program, answer):
+    with PacketConn.udp() as conn:
+        with pytest.raises(OSError, match=rf"SO_ATTACH_FILTER, {len(program)}") as caught:
+            conn.set_bpf(program)
+        assert caught.value.errno == errno.EINVAL, answer
+
+
+@pytest.mark.parity("SetBPF")
+def test_an_empty_or_too_long_program_is_refused():
+    with PacketConn.udp() as conn:
+        for wrong in ([], [(6, 0, 0, 1)] * 4097):
+            with pytest.raises(ValueError):
+                conn.set_bpf(wrong)
+        conn.set_bpf([(6, 0, 0, 1)] * 4096)
+        for wrong in ([(0x10000, 0, 0, 0)], [(6, 256, 0, 0)], [(6, 0, 0, 1 << 32)], [(6, 0, 0)]):
+            with pytest.raises(ValueError):
+                conn.set_bpf(wrong)
+        for wrong in (5, "ret #1", [5]):
+            with pytest.raises(TypeError):
+                conn.set_bpf(wrong)
+
+
+def let_through(length):
+    return [(6, 0, 0, length)]
+
+
+@pytest.mark.parametrize("verdict", [1, 4, 8, 9, 11, 13, 4096])
+def test_on_udp_the_verdict_counts_the_udp_header(verdict):
+    with PacketConn.udp(("127.0.0.1", 0)) as conn:
+        conn.set_read_deadline(time.monotonic() + 30)
+        conn.set_bpf(let_through(verdict))
+        conn.write_to(b"12345", conn.local_addr)
+        room = bytearray(16)
+        n, _, _ = conn.read_from(room)
+        assert n == min(max(verdict - 8, 0), 5)
+        assert room == b"12345"[:n].ljust(16, b"\0")
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("verdict", [1, 4, 19, 20, 21, 25, 4096])
+def test_on_raw_sockets_a_verdict_shorter_than_a_header_is_no_payload_or_an_error(verdict):
+    with (
+        PacketConn.ip(253, "127.0.0.1") as payloads,
+        RawConn.ip(253, "127.0.0.1") as packets,
+    ):
+        for conn in (payloads, packets):
+            conn.set_deadline(time.monotonic() + 30)
+            conn.set_bpf(let_through(verdict))
+        payloads.write_to(b"12345", "127.0.0.1")
+        room = bytearray(16)
+        n, _, src = payloads.read_from(room)
+        assert (n, src) == (min(max(verdict - 20, 0), 5), ("127.0.0.1", 0))
+        assert room[:n] == b"12345"[:n]
+        if verdict < 20:
+            with pytest.raises(ValueError, match=r"header too short"):
+                packets.read_from(bytearray(64))
+        else:
+            header, payload, _ = packets.read_from(bytearray(64))
+            assert payload == b"12345"[:n]
+            assert header.total_len == 25

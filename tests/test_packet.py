@@ -1,0 +1,468 @@
+"""PacketConn: single datagrams, control messages, truncation, options, deadlines, closing."""
+
+import errno
+import os
+import socket
+import struct
+import threading
+import time
+from functools import partial
+from ipaddress import IPv4Address
+
+import pytest
+
+import ipv4
+from ipv4 import ControlFlags, ControlMessage, Header, PacketConn, RawConn
+
+PAYLOAD = b"HELLO-R-U-THERE"
+FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
+ALL = FLAGS | ControlFlags.SRC
+LOCAL = IPv4Address("127.0.0.1")
+
+
+@pytest.fixture
+def conn():
+    with PacketConn.udp(("127.0.0.1", 0)) as each:
+        each.set_deadline(time.monotonic() + 30)
+        yield each
+
+
+def echo(seq, typ=8):
+    body = struct.pack("!BBHHH", typ, 0, 0, 0x1234, seq) + PAYLOAD
+    return body[:2] + struct.pack("!H", ipv4.checksum(body)) + body[4:]
+
+
+@pytest.mark.parity(
+    "NewPacketConn", "PacketConn", "PacketConn.ReadFrom", "PacketConn.WriteTo",
+    "SetControlMessage",
+)  # fmt: skip
+def test_udp_with_control_messages_on_and_off(conn, loopback):
+    for ttl, on in ((1, True), (2, False), (3, True)):
+        conn.set_control_message(FLAGS, on)
+        conn.ttl = ttl
+        assert conn.write_to(PAYLOAD, conn.local_addr) == len(PAYLOAD)
+        room = bytearray(128)
+        n, cm, src = conn.read_from(room)
+        assert (n, room[:n], src) == (15, PAYLOAD, conn.local_addr)
+        if on:
+            assert (cm.ttl, cm.src, cm.dst, cm.ifindex) == (ttl, LOCAL, LOCAL, loopback.index)
+        else:
+            assert cm is None
+
+
+@pytest.mark.privileged
+@pytest.mark.parity("PacketConn.ReadFrom", "PacketConn.WriteTo")
+def test_icmp_echo_is_answered_by_the_stack():
+    with PacketConn.ip(1) as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        for seq, on in ((1, True), (2, False), (3, True)):
+            conn.set_control_message(FLAGS, on)
+            assert conn.write_to(echo(seq), "127.0.0.1") == 23
+            for typ in (8, 0):  # a raw socket hears its own request too
+                room = bytearray(128)
+                n, cm, src = conn.read_from(room)
+                assert (room[:n], src) == (echo(seq, typ), ("127.0.0.1", 0))
+                assert (cm is not None) == on
+
+
+@pytest.mark.privileged
+@pytest.mark.parity("PacketConn.ReadFrom", "PacketConn.WriteTo")
+def test_gre_datagrams():
+    inner = Header(total_len=35, ttl=1, protocol=255, src="192.0.2.1", dst="192.0.2.254").marshal()
+    datagram = bytes.fromhex("0000080000000000") + inner + PAYLOAD
+    with PacketConn.ip(47, "127.0.0.1") as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        assert conn.write_to(datagram, "127.0.0.1", ControlMessage(src=LOCAL)) == 43
+        room = bytearray(128)
+        n, _, src = conn.read_from(room)
+        assert (room[:n], src) == (datagram, ("127.0.0.1", 0))
+
+
+PKTINFO = (ControlFlags.SRC, ControlFlags.DST, ControlFlags.INTERFACE)
+
+
+@pytest.mark.parametrize("off", PKTINFO)
+@pytest.mark.parity("SetControlMessage")
+def test_turning_one_flag_off_keeps_what_another_needs(conn, off, loopback):
+    conn.set_control_message(ALL, True)
+    conn.set_control_message(off, False)
+    assert conn.control_flags == ALL & ~off
+    conn.write_to(b"x", conn.local_addr)
+    _, cm, _ = conn.read_from(bytearray(1))
+    assert (cm.ttl, cm.dst, cm.ifindex) == (64, LOCAL, loopback.index)
+    for last in PKTINFO:
+        conn.set_control_message(last, False)
+    assert conn.getsockopt(socket.IPPROTO_IP, 8) == 0
+    conn.write_to(b"x", conn.local_addr)
+    _, cm, _ = conn.read_from(bytearray(1))
+    assert (cm.ttl, cm.dst, cm.ifindex) == (64, None, 0)
+
+
+@pytest.mark.parity("SetControlMessage")
+def test_no_flag_is_no_error_and_an_unknown_one_is_refused(conn):
+    conn.set_control_message(0, True)
+    assert conn.control_flags == 0
+    for wrong in (-1, 1 << 20):
+        with pytest.raises(ValueError, match=r"^flags"):
+            conn.set_control_message(wrong, True)
+    with pytest.raises(TypeError, match=r"^flags"):
+        conn.set_control_message("ttl", True)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_what_others_switch_on_does_not_push_ttl_or_destination_out(conn, before, loopback):
+    if before:
+        conn.set_control_message(FLAGS, True)
+    with socket.socket(fileno=os.dup(conn.fileno())) as other:
+        for level, option in ((1, 29), (1, 40), (0, 13), (0, 20), (0, 6)):
+            # SO_TIMESTAMP, SO_RXQ_OVFL, IP_RECVTOS, IP_RECVORIGDSTADDR, IP_RECVOPTS
+            other.setsockopt(level, option, 1)
+    if not before:
+        conn.set_control_message(FLAGS, True)
+    conn.write_to(b"x", conn.local_addr)
+    _, cm, _ = conn.read_from(bytearray(1))
+    assert (cm.ttl, cm.dst, cm.ifindex) == (64, LOCAL, loopback.index)
+
+
+@pytest.mark.parity("PacketConn.ReadFrom")
+def test_a_datagram_longer_than_its_buffer_can_be_told(conn):
+    for _ in range(2):
+        conn.write_to(PAYLOAD, conn.local_addr)
+    room = bytearray(5)
+    n, _, _ = conn.read_from(room, socket.MSG_TRUNC | socket.MSG_PEEK)
+    assert (n, room) == (15, b"HELLO")
+    assert conn.read_from(room)[0] == 5
+    assert conn.read_from(room, socket.MSG_TRUNC)[0] == 15
+
+
+@pytest.mark.parity("PacketConn.ReadFrom", "PacketConn.WriteTo")
+def test_an_empty_datagram_is_a_datagram(conn):
+    assert conn.write_to(b"", conn.local_addr) == 0
+    assert conn.read_from(bytearray(4)) == (0, None, conn.local_addr)
+
+
+OPTIONS = [words * 4 for words in range(11)]
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("length", OPTIONS)
+@pytest.mark.parametrize("control", [False, True])
+@pytest.mark.parity("PacketConn.ReadFrom")
+def test_options_are_stripped_whole_and_the_payload_is_intact(length, control):
+    payload = bytes(range(100))
+    header = Header(ttl=9, protocol=253, dst=LOCAL, src=LOCAL, options=b"\x01" * length)
+    with RawConn.ip(253, LOCAL) as sender, PacketConn.ip(253, LOCAL) as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        conn.set_control_message(FLAGS, control)
+        # Buffers larger than, just as large as, and smaller than the payload.
+        for size in (200, 141, 140, 101, 100, 99, 50, 41, 40, 39, 20, 4, 1, 0):
+            sender.write_to(header, payload)
+            guarded = bytearray(b"\xee" * (size + 64))
+            n, cm, src = conn.read_from(memoryview(guarded)[:size])
+            assert (n, src) == (min(100, size), ("127.0.0.1", 0))
+            assert guarded[:n] == payload[:n]
+            assert guarded[size:] == b"\xee" * 64
+            assert (cm.ttl if control else cm) == (9 if control else None)
+        sender.write_to(header, payload)
+        n, _, _ = conn.read_from(bytearray(7), socket.MSG_TRUNC)
+        assert n == 100
+
+
+@pytest.mark.parity("PacketConn.WriteTo", "ControlMessage")
+def test_a_control_message_chooses_source_and_interface(loopback):
+    with PacketConn.udp() as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        conn.set_control_message(FLAGS, True)
+        port = conn.local_addr[1]
+        cm = ControlMessage(src="127.0.0.7", ifindex=loopback.index)
+        conn.write_to(b"x", ("127.0.0.9", port), cm)
+        _, got, src = conn.read_from(bytearray(1))
+        assert src == ("127.0.0.7", port)
+        assert (got.src, got.dst) == (IPv4Address("127.0.0.7"), IPv4Address("127.0.0.9"))
+
+
+@pytest.mark.parity("PacketConn.WriteTo")
+def test_a_received_control_message_handed_back_sends_only_what_was_meant(loopback):
+    with PacketConn.udp() as conn, PacketConn.udp(("127.0.0.1", 0)) as peer:
+        for each in (conn, peer):
+            each.set_deadline(time.monotonic() + 30)
+        conn.set_control_message(ALL | ControlFlags.TOS, True)
+        peer.set_control_message(ALL | ControlFlags.TOS, True)
+        peer.ttl, peer.tos = 5, 0x28
+        peer.write_to(b"request", ("127.0.0.77", conn.local_addr[1]))
+        _, cm, src = conn.read_from(bytearray(16))
+        assert (cm.ttl, cm.tos, cm.dst) == (5, 0x28, IPv4Address("127.0.0.77"))
+        conn.write_to(b"answer", src, cm)
+        _, got, _ = peer.read_from(bytearray(16))
+        # Neither the TTL nor the peer's own address as source has leaked.
+        assert (got.ttl, got.tos, got.ifindex) == (64, 0, loopback.index)
+        assert got.src == LOCAL
+        cm.src = "127.0.0.77"
+        conn.write_to(b"answer", src, cm)
+        assert peer.read_from(bytearray(16))[1].src == IPv4Address("127.0.0.77")
+
+
+@pytest.mark.parametrize(
+    ("cm", "answer"),
+    [
+        (ControlMessage(ifindex=9999), {errno.ENODEV}),
+        (ControlMessage(src="203.0.113.1"), {errno.ENETUNREACH, errno.EINVAL}),
+        (ControlMessage(src="224.0.0.1"), {errno.EINVAL}),
+    ],
+    ids=str,
+)
+def test_what_the_kernel_refuses_of_a_control_message(conn, cm, answer):
+    with pytest.raises(OSError, match=r"write_to") as caught:
+        conn.write_to(b"x", conn.local_addr, cm)
+    assert caught.value.errno in answer
+
+
+@pytest.mark.parametrize(
+    ("data", "dst", "answer"),
+    [
+        (bytes(65508), ("127.0.0.1", 9), errno.EMSGSIZE),
+        (b"x", ("127.0.0.1", 0), errno.EINVAL),
+        (b"x", None, errno.EDESTADDRREQ),
+        (b"x", ("127.255.255.255", 9), errno.EACCES),
+    ],
+    ids=["too long", "port 0", "no destination", "broadcast"],
+)
+@pytest.mark.parity("PacketConn.WriteTo")
+def test_what_the_kernel_refuses_of_a_datagram(data, dst, answer):
+    with PacketConn.udp() as conn, pytest.raises(OSError, match=r"write_to") as caught:
+        conn.write_to(data, dst)
+    assert caught.value.errno == answer
+
+
+WRONG = {
+    "data": [({"data": wrong}, TypeError) for wrong in (None, "text", 5, [1])],
+    "buf": [({"buf": wrong}, TypeError) for wrong in (None, "text", 5, b"read only")],
+    "dst": [
+        ({"dst": wrong}, ValueError)
+        for wrong in ("localhost", ("::1", 9), ("127.0.0.1", 65536), ("127.0.0.1", -1), b"123")
+    ],
+    "cm": [({"cm": wrong}, TypeError) for wrong in (b"", 5, {})],
+    "flags": [({"flags": 1 << 40}, ValueError), ({"flags": "x"}, TypeError)],
+}
+CASES = [(name, *case) for name, cases in WRONG.items() for case in cases]
+
+
+@pytest.mark.parametrize(("name", "arguments", "error"), CASES, ids=str)
+@pytest.mark.parity("PacketConn.ReadFrom", "PacketConn.WriteTo")
+def test_a_wrong_argument_is_named(conn, name, arguments, error):
+    if name == "buf":
+        call = partial(conn.read_from, **arguments)
+    else:
+        call = partial(conn.write_to, **{"data": b"x", "dst": conn.local_addr} | arguments)
+    with pytest.raises(error, match=rf"^{name}\b"):
+        call()
+    if name == "flags":
+        with pytest.raises(error, match=r"^flags\b"):
+            conn.read_from(bytearray(1), **arguments)
+
+
+@pytest.mark.parity("PacketConn.WriteTo")
+def test_a_connected_socket_sends_to_its_peer_and_elsewhere(conn):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(conn.local_addr)
+        with PacketConn(sock) as other, PacketConn.udp(("127.0.0.1", 0)) as third:
+            third.set_deadline(time.monotonic() + 30)
+            other.write_to(b"peer")
+            assert conn.read_from(bytearray(8))[2] == other.local_addr
+            other.write_to(b"third", third.local_addr)
+            assert third.read_from(bytearray(8))[2] == other.local_addr
+
+
+def test_buffers_of_many_kinds(conn):
+    import array
+
+    for data in (b"abcd", bytearray(b"abcd"), memoryview(b"abcd"), array.array("B", b"abcd")):
+        conn.write_to(data, conn.local_addr)
+        room = array.array("H", bytes(8))
+        n, _, _ = conn.read_from(room)
+        assert room.tobytes()[:n] == b"abcd"
+    with pytest.raises((BufferError, TypeError)):
+        conn.read_from(memoryview(bytearray(8))[::2])
+
+
+# Deadlines
+
+
+@pytest.mark.parity("SetDeadline", "SetReadDeadline", "SetWriteDeadline")
+def test_a_past_deadline_fails_at_once_and_only_its_direction(conn):
+    conn.write_to(PAYLOAD, conn.local_addr)
+    conn.set_read_deadline(time.monotonic() - 1)
+    for flags in (0, socket.MSG_DONTWAIT):
+        with pytest.raises(TimeoutError):
+            conn.read_from(bytearray(64), flags)
+    conn.write_to(PAYLOAD, conn.local_addr)
+    conn.set_write_deadline(0)
+    with pytest.raises(TimeoutError):
+        conn.write_to(PAYLOAD, conn.local_addr)
+    conn.set_deadline(None)
+    for _ in range(2):
+        assert conn.read_from(bytearray(64))[0] == 15
+    conn.set_deadline(-5)
+    with pytest.raises(TimeoutError):
+        conn.read_from(bytearray(64))
+    with pytest.raises(TimeoutError):
+        conn.write_to(PAYLOAD, conn.local_addr)
+    conn.ttl = 5  # options know no deadline
+
+
+@pytest.mark.parity("SetReadDeadline")
+def test_a_deadline_that_comes_ends_the_wait_and_the_conn_lives_on(conn):
+    started = time.monotonic()
+    conn.set_read_deadline(started + 0.1)
+    with pytest.raises(TimeoutError):
+        conn.read_from(bytearray(64))
+    assert 0.09 <= time.monotonic() - started < 5
+    conn.set_read_deadline(time.monotonic() + 30)
+    conn.write_to(PAYLOAD, conn.local_addr)
+    assert conn.read_from(bytearray(64))[0] == 15
+
+
+def waiting(function):
+    """Run `function` in a thread; return what it raised, once joined."""
+    raised = []
+
+    def run():
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, raised
+
+
+@pytest.mark.parametrize("verb", ["set_deadline", "set_read_deadline"])
+@pytest.mark.parity("SetDeadline", "SetReadDeadline")
+def test_a_deadline_governs_calls_that_already_wait(conn, verb):
+    threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
+    time.sleep(0.1)
+    getattr(conn, verb)(time.monotonic() - 1)
+    for thread, raised in threads:
+        thread.join(20)
+        assert [type(error) for error in raised] == [TimeoutError]
+
+
+@pytest.mark.parity("Close")
+def test_close_ends_calls_that_wait_and_all_later_ones(conn):
+    threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
+    time.sleep(0.1)
+    conn.close()
+    conn.close()
+    assert conn.closed
+    for thread, raised in threads:
+        thread.join(20)
+        assert [error.errno for error in raised] == [errno.EBADF]
+    for call in (
+        lambda: conn.read_from(bytearray(1)),
+        lambda: conn.write_to(b"x", "127.0.0.1"),
+        lambda: conn.set_deadline(None),
+        lambda: conn.set_control_message(FLAGS, True),
+        lambda: conn.join_group("224.0.0.5"),
+        lambda: conn.set_bpf(None),
+    ):
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.parametrize("wrong", ["1", b"1", [1]])
+def test_a_deadline_of_a_wrong_type_is_refused(conn, wrong):
+    for verb in ("set_deadline", "set_read_deadline", "set_write_deadline"):
+        with pytest.raises(TypeError, match=r"^when\b"):
+            getattr(conn, verb)(wrong)
+        with pytest.raises(ValueError, match=r"^when\b"):
+            getattr(conn, verb)(float("nan"))
+
+
+@pytest.mark.parametrize("timeout", [0, 0.05])
+def test_without_a_deadline_the_sockets_own_timeout_counts(timeout):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(timeout)
+        with PacketConn(sock) as conn:
+            with pytest.raises(TimeoutError if timeout else BlockingIOError):
+                conn.read_from(bytearray(1))
+
+
+@pytest.mark.parity("PacketConn.ReadFrom")
+def test_dontwait_never_waits(conn):
+    with pytest.raises(BlockingIOError):
+        conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
+    conn.write_to(b"x", conn.local_addr, None, socket.MSG_DONTWAIT)
+    assert conn.read_from(bytearray(1), socket.MSG_DONTWAIT)[0] == 1
+
+
+@pytest.mark.parity("PacketConn.ReadFrom", "PacketConn.WriteTo")
+def test_many_threads_read_and_write_at_once(conn, loopback):
+    readers, writers, failures = 8, 16, []
+    cm = ControlMessage(src=LOCAL, ifindex=loopback.index)
+    conn.receive_buffer = 1 << 20
+
+    def read():
+        room = bytearray(128)
+        n, got, src = conn.read_from(room)
+        assert (room[:n], src) == (PAYLOAD, conn.local_addr)
+        assert "," not in str(got)
+
+    def write(on):
+        conn.set_control_message(ALL, on)
+        assert conn.write_to(PAYLOAD, conn.local_addr, cm) == 15
+
+    def guarded(function, *arguments):
+        try:
+            function(*arguments)
+        except BaseException as error:
+            failures.append(error)
+
+    jobs = [(read,)] * readers + [(write, bool(i % 2)) for i in range(writers)]
+    jobs += [(read,)] * (writers - readers)
+    threads = [threading.Thread(target=guarded, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not failures
+    with pytest.raises(BlockingIOError):
+        conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
+
+
+# What is cut of control data, by the room there was for it
+
+
+LADDER = [(0, "", True), (15, "", True), (16, "", True), (27, "", True), (28, "dst", True),
+          (47, "dst", True), (48, "dst", True), (49, "dst ttl", True), (51, "dst ttl", True),
+          (52, "dst ttl", False), (55, "dst ttl", False), (56, "dst ttl", False)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("room", "told", "cut"), LADDER)
+@pytest.mark.parity("Message")
+def test_cut_control_data_is_never_passed_off_as_whole(conn, room, told, cut):
+    conn.set_control_message(FLAGS, True)
+    conn.write_to(b"x", conn.local_addr)
+    message = ipv4.Message(bytearray(8), bytearray(room) if room else None)
+    assert conn.read_batch([message]) == 1
+    assert bool(message.flags & socket.MSG_CTRUNC) == cut
+    cm = ControlMessage()
+    cm.parse(bytes(message.oob or b"")[: message.nn])
+    assert ("dst" in told) == (cm.dst == LOCAL)
+    assert ("ttl" in told) == (cm.ttl == 64)
+    if cut:
+        with pytest.raises(ValueError):
+            _ = message.control
+    else:
+        assert (message.control.ttl, message.control.dst) == (64, LOCAL)
+
+
+def test_local_addr_and_repr(conn):
+    host, port = conn.local_addr
+    assert (host, port > 0) == ("127.0.0.1", True)
+    assert repr(conn.local_addr) in repr(conn)
+    assert conn.fileno() >= 0
+    conn.close()
+    assert "closed" in repr(conn)
