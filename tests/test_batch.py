@@ -1,0 +1,301 @@
+"""Batches: one system call for many messages, what went of them, and the error queue."""
+
+import errno
+import socket
+import struct
+import threading
+import time
+from ipaddress import IPv4Address
+
+import pytest
+from support import eventually
+
+import ipv4
+from ipv4 import ControlFlags, ControlMessage, Header, Message, PacketConn, RawConn
+
+LOCAL = IPv4Address("127.0.0.1")
+PAYLOAD = b"HELLO-R-U-THERE"
+ALL = ControlFlags(15)
+
+
+@pytest.fixture
+def conn():
+    with PacketConn.udp(("127.0.0.1", 0)) as each:
+        each.set_deadline(time.monotonic() + 30)
+        each.receive_buffer = 4 << 20
+        yield each
+
+
+def read_all(conn, count, size=64, control=0):
+    got = []
+    while len(got) < count:
+        room = [
+            Message(bytearray(size), bytearray(control) if control else None)
+            for _ in range(count - len(got))
+        ]
+        got += room[: conn.read_batch(room)]
+    return got
+
+
+def text(message):
+    return b"".join(map(bytes, message.buffers))[: message.n]
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])
+@pytest.mark.parity("ReadBatch", "WriteBatch", "Message")
+def test_what_is_written_is_read_in_order(conn, count):
+    out = [Message([b"%d" % i], addr=conn.local_addr) for i in range(count)]
+    done = 0
+    while done < count:
+        done += conn.write_batch(out[done:])
+    assert [message.n for message in out] == [len(b"%d" % i) for i in range(count)]
+    got = read_all(conn, count)
+    assert [text(message) for message in got] == [b"%d" % i for i in range(count)]
+    assert {message.addr for message in got} == {conn.local_addr}
+
+
+@pytest.mark.parity("Message", "ReadBatch", "WriteBatch")
+def test_a_message_is_gathered_from_and_scattered_over_many_buffers(conn):
+    out = Message([b"HELLO-", b"R-", b"U-", b"THERE"], addr=conn.local_addr)
+    assert conn.write_batch([out]) == 1
+    assert out.n == 15
+    into = Message([bytearray(size) for size in (1, 2, 4, 4, 21)])
+    assert conn.read_batch([into]) == 1
+    assert (into.n, text(into), into.flags) == (15, PAYLOAD, 0)
+
+
+@pytest.mark.parity("ReadBatch")
+def test_it_waits_for_the_first_and_leaves_the_others_untouched(conn):
+    threading.Timer(0.1, conn.write_to, (b"first", conn.local_addr)).start()
+    room = [Message(bytearray(b"\xee" * 16), addr=("192.0.2.1", 9)) for _ in range(3)]
+    assert conn.read_batch(room) == 1
+    assert text(room[0]) == b"first"
+    for message in room[1:]:
+        assert (message.n, message.addr) == (0, ("192.0.2.1", 9))
+        assert bytes(message.buffers[0]) == b"\xee" * 16
+
+
+@pytest.mark.parity("ReadBatch", "WriteBatch")
+def test_nothing_to_do_is_zero_and_nothing_there_is_an_error(conn):
+    assert conn.read_batch([]) == conn.write_batch([]) == 0
+    with pytest.raises(BlockingIOError):
+        conn.read_batch([Message(bytearray(8))], socket.MSG_DONTWAIT)
+    conn.set_deadline(0)
+    with pytest.raises(TimeoutError):
+        conn.read_batch([Message(bytearray(8))])
+    with pytest.raises(TimeoutError):
+        conn.write_batch([Message(b"x", addr=conn.local_addr)])
+
+
+@pytest.mark.parity("WriteBatch")
+def test_a_batch_that_went_partly_returns_its_count_and_the_rest_can_be_sent_again(conn):
+    out = [Message(b"%d" % i, addr=conn.local_addr) for i in range(5)]
+    out[3].addr = ("127.0.0.1", 0)  # the kernel refuses port 0
+    assert conn.write_batch(out) == 3
+    with pytest.raises(OSError, match=r"write_batch") as caught:
+        conn.write_batch(out[3:])
+    assert caught.value.errno == errno.EINVAL
+    out[3].addr = conn.local_addr
+    assert conn.write_batch(out[3:]) == 2
+    assert [text(each) for each in read_all(conn, 5)] == [b"0", b"1", b"2", b"3", b"4"]
+    with pytest.raises(BlockingIOError):
+        conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
+
+
+@pytest.mark.parity("WriteBatch")
+def test_the_kernel_takes_1024_at_most_in_one_call(conn):
+    one = [Message(b"x", addr=conn.local_addr) for _ in range(1100)]
+    done = conn.write_batch(one)
+    assert done == (1 if conn._sends_singly() else 1024)
+    assert all(message.n == 1 for message in one[:done])
+    assert len(read_all(conn, done)) == done
+
+
+@pytest.mark.parity("Message", "ReadBatch")
+def test_a_datagram_longer_than_its_buffer_says_so(conn):
+    for _ in range(2):
+        conn.write_to(PAYLOAD, conn.local_addr)
+    (cut,) = read_all(conn, 1, size=5)
+    assert (cut.n, text(cut)) == (5, b"HELLO")
+    assert cut.flags & socket.MSG_TRUNC
+    message = Message(bytearray(5))
+    assert conn.read_batch([message], socket.MSG_TRUNC) == 1
+    assert message.n == 15
+    assert message.flags & socket.MSG_TRUNC
+
+
+@pytest.mark.parity("Message")
+def test_control_data_in_a_batch(conn, loopback):
+    conn.set_control_message(ALL, True)
+    oob = ControlMessage(src="127.0.0.1", ifindex=loopback.index).marshal()
+    out = Message(PAYLOAD, oob, conn.local_addr)
+    assert conn.write_batch([out]) == 1
+    assert out.nn == len(oob)
+    (got,) = read_all(conn, 1, control=len(ipv4.new_control_message(ALL)))
+    cm = ControlMessage()
+    cm.parse(got.oob[: got.nn])
+    assert (cm.ttl, cm.dst, cm.ifindex) == (64, LOCAL, loopback.index)
+    assert got.control.dst == LOCAL
+    assert not got.flags & socket.MSG_CTRUNC
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("options", [b"", b"\x94\x04\0\0", b"\x01" * 40], ids=len)
+@pytest.mark.parametrize("cls", [PacketConn, RawConn])
+@pytest.mark.parity("ReadBatch", "WriteBatch")
+def test_headers_are_not_stripped_where_read_from_strips_them(cls, options):
+    header = Header(ttl=9, protocol=253, src=LOCAL, dst=LOCAL, options=options)
+    with RawConn.ip(253, LOCAL) as sender, cls.ip(253, LOCAL) as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        for _ in range(2):
+            wire = [header.marshal(), PAYLOAD]
+            assert sender.write_batch([Message(wire, addr=LOCAL)]) == 1
+        (got,) = read_all(conn, 1, size=128)
+        parsed = ipv4.parse_header(text(got))
+        assert (parsed.options, parsed.total_len) == (options, got.n)
+        assert text(got)[parsed.len :] == PAYLOAD
+        assert got.addr == ("127.0.0.1", 0)
+        if cls is PacketConn:
+            room = bytearray(64)
+            assert room[: conn.read_from(room)[0]] == PAYLOAD
+        else:
+            assert conn.read_from(bytearray(128))[1] == PAYLOAD
+
+
+@pytest.mark.privileged
+@pytest.mark.parity("ReadBatch", "WriteBatch")
+def test_gre_datagrams():
+    inner = Header(total_len=35, ttl=1, protocol=255, src="192.0.2.1", dst="192.0.2.254")
+    datagram = bytes.fromhex("0000080000000000") + inner.marshal() + PAYLOAD
+    with PacketConn.ip(47, "127.0.0.1") as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        out = Message(datagram, addr=LOCAL)
+        assert (conn.write_batch([out]), out.n) == (1, 43)
+        (got,) = read_all(conn, 1, size=128)
+        assert text(got)[20:] == datagram
+
+
+@pytest.mark.parity("ReadBatch")
+def test_the_error_queue_is_read_in_batches_though_its_entries_bear_no_name(conn):
+    software_stamps = 1 << 1 | 1 << 4 | 1 << 7 | 1 << 11  # TX_SOFTWARE, SOFTWARE, OPT_ID, TSONLY
+    conn.set_timestamping(software_stamps)
+    for _ in range(3):
+        conn.write_to(PAYLOAD, conn.local_addr)
+    got = []
+
+    def drained():
+        room = [Message(bytearray(64), bytearray(256)) for _ in range(4)]
+        try:
+            got.extend(room[: conn.read_batch(room, socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)])
+        except BlockingIOError:
+            return False
+        return len(got) >= 3
+
+    eventually(drained)
+    for message in got:
+        assert message.flags & socket.MSG_ERRQUEUE
+        assert message.addr is None
+        assert message.nn > 0
+
+
+def test_the_error_queue_tells_where_a_refused_datagram_was_going(conn):
+    with PacketConn.udp(("127.0.0.1", 0)) as gone:
+        nobody = gone.local_addr
+    conn.receive_errors = True
+    conn.write_to(PAYLOAD, nobody)
+    message = Message(bytearray(64), bytearray(256))
+
+    def came():
+        try:
+            return conn.read_batch([message], socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
+    assert eventually(came) == 1
+    assert (message.addr, text(message)) == (nobody, PAYLOAD)
+    assert struct.unpack_from("@I", message.oob, 16)[0] == errno.ECONNREFUSED
+
+
+def test_messages_without_destination_must_not_be_sent(conn):
+    conn.write_batch([Message(b"a", addr=conn.local_addr)])
+    read_all(conn, 1)
+    with pytest.raises(OSError) as caught:
+        conn.write_batch([Message(b"b")])  # no name is left over from before
+    assert caught.value.errno == errno.EDESTADDRREQ
+
+
+@pytest.mark.parity("ReadBatch", "WriteBatch", "Message")
+def test_a_wrong_argument_is_named(conn):
+    for call in (conn.read_batch, conn.write_batch):
+        for wrong in (None, 5, Message(bytearray(1))):
+            with pytest.raises(TypeError, match=r"^ms\b"):
+                call(wrong)
+        with pytest.raises(TypeError, match=r"^ms\[1\]"):
+            call([Message(bytearray(1), addr=conn.local_addr), b"x"])
+        with pytest.raises(TypeError, match=r"^flags\b"):
+            call([Message(bytearray(1))], "flags")
+    with pytest.raises(TypeError, match=r"^ms\[0\]\.buffers must be writable"):
+        conn.read_batch([Message(b"read only")])
+    with pytest.raises(TypeError, match=r"^ms\[0\]\.oob must be writable"):
+        conn.read_batch([Message(bytearray(1), b"read only")])
+    with pytest.raises(BlockingIOError):  # and none of all that was sent
+        conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
+
+
+@pytest.mark.parity("Message")
+def test_what_a_message_is_made_of(conn):
+    message = Message()
+    assert (message.buffers, message.oob, message.addr) == ([], None, None)
+    assert (message.n, message.nn, message.flags) == (0, 0, 0)
+    room = bytearray(4)
+    message.buffers = room
+    assert len(message.buffers) == 1
+    with pytest.raises(BufferError):
+        room.append(1)
+    message.buffers = []
+    room.append(1)
+    for name, wrong in (("buffers", 5), ("buffers", ["text"]), ("oob", "text"), ("oob", 5)):
+        with pytest.raises(TypeError, match=rf"^{name}"):
+            setattr(message, name, wrong)
+    for wrong in ("host", ("127.0.0.1", 65536), b"123"):
+        with pytest.raises(ValueError, match=r"^addr"):
+            message.addr = wrong
+    message.addr = "10.0.0.1"
+    assert message.addr == ("10.0.0.1", 0)
+    # No buffer at all is an empty datagram.
+    assert conn.write_batch([Message(addr=conn.local_addr)]) == 1
+    assert conn.read_from(bytearray(4))[0] == 0
+
+
+@pytest.mark.parity("Message")
+def test_a_message_in_flight_elsewhere_cannot_be_changed(conn):
+    message = Message(bytearray(16), bytearray(64))
+    failed = []
+
+    def read():
+        try:
+            conn.read_batch([message])
+        except OSError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+
+    def refused():
+        try:
+            message.buffers = bytearray(1)
+        except BufferError:
+            return True
+        return False
+
+    try:
+        eventually(refused)
+        for name, value in (("oob", None), ("addr", None), ("buffers", [])):
+            with pytest.raises(BufferError):
+                setattr(message, name, value)
+        with pytest.raises(BufferError):
+            conn.write_batch([message])
+    finally:
+        conn.write_to(PAYLOAD, conn.local_addr)
+        thread.join(20)
+    assert not failed
