@@ -61,8 +61,9 @@ def run(args: argparse.Namespace) -> int:
             listener.bind(args.listen)
         listener.listen()
         host, port = listener.getsockname()
-        print(f"listening on {host}:{port}")
         with suppress(KeyboardInterrupt):
+            # Who reads this may interrupt us at once.
+            print(f"listening on {host}:{port}")
             while True:
                 sock, peer = listener.accept()
                 serve = threading.Thread(
