@@ -15,7 +15,8 @@ loopback
 A `Host` has ``path`` (for ``netns=``), ``iface``, ``address``, ``addresses``, and
 ``run(argv)``, ``popen(argv)``, ``ip("addr add ...")``, ``sysctl(name, value)``, ``proc("igmp")``,
 ``call(function, *args)`` (in a thread that is inside the host: sockets opened there belong to it)
-and ``with host.inside():`` (the same for the calling thread).
+and ``with host.inside():`` (the same for the calling thread; what forks, as `run_with_fault` and
+`without_privilege` do, goes here and not into `call`).
 
 Marks
 -----

@@ -80,7 +80,8 @@ class Host:
 
         What it opens there (a socket, a conn) stays the host's and may be used from any thread.
         Beware of /proc/net and /proc/self/net: they show the network of the process's first
-        thread. `proc` reads the right one.
+        thread; `proc` reads the right one. And do not fork in it (`run_with_fault`, ...): a lock
+        that another thread holds just then stays locked in the child. `inside` is for that.
         """
 
         def enter() -> Any:
@@ -101,9 +102,8 @@ class Host:
         """
         if "input" not in kwargs:
             kwargs.setdefault("stdin", subprocess.DEVNULL)
-        done = self.call(
-            subprocess.run, argv, capture_output=True, text=True, timeout=timeout, **kwargs
-        )
+        with self.inside():
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, **kwargs)
         if check and done.returncode:
             error = subprocess.CalledProcessError(
                 done.returncode, argv, output=done.stdout, stderr=done.stderr
@@ -117,7 +117,8 @@ class Host:
         """Start a program on this host; it is ended with the host if it has not ended before."""
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs.setdefault("start_new_session", True)
-        program = self.call(subprocess.Popen, argv, **kwargs)
+        with self.inside():
+            program = subprocess.Popen(argv, **kwargs)
         self._programs.append(program)
         return program
 
