@@ -179,3 +179,18 @@ def test_unknown_control_flags_are_refused():
             ipv4.new_control_message(wrong)
     with pytest.raises(TypeError, match=r"^flags"):
         ipv4.new_control_message("ttl")
+
+
+@pytest.mark.parametrize("case", VECTORS["control_lists"], ids=lambda case: case["hex"][:24])
+@pytest.mark.parity("ControlMessage.Marshal", "ControlMessage.Parse")
+def test_messages_of_any_level_and_type_both_ways(case):
+    wire = bytes.fromhex(case["hex"])
+    listed = tuple((level, typ, bytes.fromhex(data)) for level, typ, data in case["list"])
+    cm = ControlMessage()
+    cm.extra = listed
+    assert cm.marshal() == wire
+    last = len(listed[-1][2])
+    for padding in (0, -last % 8):  # the last one's padding may be cut off
+        parsed = ControlMessage()
+        parsed.parse(wire[: len(wire) - padding])
+        assert parsed.extra == listed
