@@ -5,6 +5,8 @@ renamed or dropped unnoticed.
 """
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,34 @@ def test_each_defect_has_its_test():
     names = [each.name for each in tree.body if isinstance(each, ast.FunctionDef)]
     numbers = [int(name[5:7]) for name in names if name.startswith("test_")]
     assert numbers == list(range(1, 21))
+
+
+def parity(tmp_path, *cases):
+    results = tmp_path / "results.xml"
+    results.write_text(f"<testsuites><testsuite>{''.join(cases)}</testsuite></testsuites>")
+    tool = HERE.parent / "tools" / "parity.py"
+    return subprocess.run(
+        [sys.executable, str(tool), "--check", str(results)], capture_output=True, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("inside", "word"),
+    [
+        (None, "not run"),
+        ("<skipped/>", "skipped"),
+        ("<failure/>", "failed"),
+        ("<error/>", "failed"),
+    ],
+)
+def test_a_row_without_a_passing_test_fails_the_check(tmp_path, inside, word):
+    case = '<testcase classname="tests.test_constants" name="test_icmp_protocol">{}</testcase>'
+    done = parity(tmp_path, *([] if inside is None else [case.format(inside)]))
+    assert done.returncode == 1
+    # The row has a second test, which did not run here.
+    assert f"ICMPType.Protocol: {word}" in done.stderr.splitlines()
+
+
+def test_a_row_with_a_passing_test_passes_the_check(tmp_path):
+    case = '<testcase classname="tests.test_constants" name="test_icmp_protocol[x]" />'
+    assert "ICMPType.Protocol" not in parity(tmp_path, case).stderr

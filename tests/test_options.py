@@ -94,7 +94,7 @@ def test_multicast_option(make, name, default, values, refused):
         check_row(conn, name, default, values, refused)
 
 
-@pytest.mark.parity("NewConn", "Conn", "TOS", "TTL")
+@pytest.mark.parity("Conn", "NewConn", "Conn.TOS", "Conn.SetTOS", "Conn.TTL", "Conn.SetTTL")
 def test_options_of_an_established_tcp_connection():
     with socket.create_server(("127.0.0.1", 0)) as server:
         with socket.create_connection(server.getsockname()) as client, Conn(client) as conn:
@@ -108,7 +108,7 @@ def test_options_of_an_established_tcp_connection():
 
 
 @pytest.mark.parametrize(("value", "kept"), [(1, 0), (3, 0), (255, 252), (0xB9, 0xB8)])
-@pytest.mark.parity("SetTOS")
+@pytest.mark.parity("Conn.SetTOS")
 def test_on_tcp_the_kernel_keeps_the_ecn_bits_for_itself(value, kept):
     with tcp() as conn:
         conn.tos = value

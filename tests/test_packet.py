@@ -459,6 +459,7 @@ def test_cut_control_data_is_never_passed_off_as_whole(conn, room, told, cut):
         assert (message.control.ttl, message.control.dst) == (64, LOCAL)
 
 
+@pytest.mark.parity("PacketConn.LocalAddr")
 def test_local_addr_and_repr(conn):
     host, port = conn.local_addr
     assert (host, port > 0) == ("127.0.0.1", True)

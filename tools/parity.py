@@ -19,10 +19,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = {
-    "ipv4": ("golang.org/x/net/ipv4", "", "ipv4."),
-    "both": ("Methods of both PacketConn and RawConn", "", ""),
-    "bpf": ("golang.org/x/net/bpf", "bpf.", "ipv4.bpf."),
-    "platforms": ("Platforms", "platform: ", ""),
+    "ipv4": ("golang.org/x/net/ipv4, in Python's ipv4", ""),
+    "both": ("Methods of both PacketConn and RawConn", ""),
+    "bpf": ("golang.org/x/net/bpf, in Python's ipv4.bpf", "bpf."),
+    "platforms": ("Platforms", "platform: "),
 }
 
 
@@ -85,9 +85,9 @@ def result(tests, went):
     return "passed" if total["passed"] else "skipped" if total["skipped"] else "not run"
 
 
-def link(test):
-    module, _, function = test.partition(".")
-    return f"[{function}](tests/{module}.py)"
+def links(tests):
+    pairs = (test.split(".") for test in tests)
+    return ", ".join(f"[{function}](tests/{module}.py)" for module, function in pairs)
 
 
 def render(table, shown, went):
@@ -100,17 +100,24 @@ def render(table, shown, went):
         "tests' marks and results; not to be edited.",
     ]
     bad = []
-    for section, (title, prefix, python_prefix) in SECTIONS.items():
+    rest = dict(shown)
+    for section, (title, prefix) in SECTIONS.items():
         lines += ["", f"## {title}", "", "| reference | Python | shown by | result |"]
         lines += ["|---|---|---|---|"]
         for symbol, python in table[section].items():
             key = prefix + symbol
-            tests = list(dict.fromkeys(shown.get(key) or shown.get(f"{prefix}*", [])))
+            tests = list(dict.fromkeys(rest.pop(key, None) or shown.get(f"{prefix}*", [])))
             outcome = result(tests, went)
             if outcome != "passed":
                 bad.append(f"{key}: {outcome}")
-            links = ", ".join(map(link, tests))
-            lines.append(f"| `{symbol}` | `{python_prefix}{python}` | {links} | {outcome} |")
+            lines.append(f"| `{symbol}` | `{python}` | {links(tests)} | {outcome} |")
+    # Marks that are no symbol say a point of behaviour, or are misspelt: both are to be seen.
+    lines += ["", "## Points of behaviour", "", "| point | shown by | result |", "|---|---|---|"]
+    for point in sorted(rest.keys() - {"bpf.*"}):
+        outcome = result(rest[point], went)
+        if outcome != "passed":
+            bad.append(f"{point}: {outcome}")
+        lines.append(f"| {point} | {links(rest[point])} | {outcome} |")
     return "\n".join(lines) + "\n", bad
 
 
