@@ -30,9 +30,9 @@ needs("bird", "birdc")
 needs_faults
     Needs a kernel that takes seccomp filters (`run_with_fault`).
 unsanitized
-    Measures what sanitizers change (time, memory, references): left out when run under them. So
-    that programs which a test starts can load a sanitized library, their environment must be
-    ``os.environ | {...}``, never one made from nothing.
+    Measures what sanitizers change (time, memory, references): left out when run under them. A
+    program started by other means than a host's needs ``env=os.environ | {...}``, so that it can
+    load a sanitized library.
 
 What is missing is the reason of the skip.
 

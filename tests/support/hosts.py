@@ -102,6 +102,7 @@ class Host:
         """
         if "input" not in kwargs:
             kwargs.setdefault("stdin", subprocess.DEVNULL)
+        _keep_sanitizers(kwargs)
         with self.inside():
             done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, **kwargs)
         if check and done.returncode:
@@ -117,6 +118,7 @@ class Host:
         """Start a program on this host; it is ended with the host if it has not ended before."""
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         kwargs.setdefault("start_new_session", True)
+        _keep_sanitizers(kwargs)
         with self.inside():
             program = subprocess.Popen(argv, **kwargs)
         self._programs.append(program)
@@ -283,6 +285,14 @@ def _new_network() -> int:
             Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
         Path(f"/proc/sys/net/ipv4/conf/{scope}/rp_filter").write_text("0")
     return open_own_network()
+
+
+def _keep_sanitizers(kwargs: dict[str, Any]) -> None:
+    """Leave in an environment of the test's own making what loads a sanitized library."""
+    if kwargs.get("env") is not None:
+        for name in ("LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS", "PYTHONMALLOC"):
+            if name in os.environ:
+                kwargs["env"] = {name: os.environ[name], **kwargs["env"]}
 
 
 def _end(program: subprocess.Popen[Any], grace: float) -> None:
