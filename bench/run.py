@@ -132,7 +132,7 @@ class Peer:
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             env=os.environ | {"GOMAXPROCS": "1"},
         )
-        if self.process.stdout.readline().strip() != "ready":
+        if not self.process.stdout.readline().startswith("ready"):
             raise SystemExit(f"{argv[0]} did not start")
 
     def run(self, case, count):

@@ -69,7 +69,6 @@ cdef class Message:
         object _addr
         void *flight  # the call that has it in flight
         unsigned int generation  # of the process whose call it is
-        Span span  # the same, of a slot in an arena
         Py_buffer *views  # buffers, then oob
         iovec *vectors
         msghdr header  # armed for reading: only a write without address changes its copy
@@ -78,10 +77,10 @@ cdef class Message:
         uint32_t addr_of
         uint16_t port_of
         uint16_t view_count
-        bint readonly_buffers
-        bint readonly_oob
-        bint has_addr
-        bint has_oob
+        unsigned char readonly_buffers
+        unsigned char readonly_oob
+        unsigned char has_addr
+        unsigned char has_oob
         uint32_t _n
         uint32_t _nn
         int32_t _flags
@@ -90,5 +89,6 @@ cdef class Message:
     cdef int set_slot_control(self, object value) except -1
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1
     cdef int board(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1
+    cdef Span *span(self) noexcept
     cdef void land(self) noexcept
     cdef void take(self, const mmsghdr *header, bint writing) noexcept

@@ -45,6 +45,7 @@ cdef enum:
 @cython.final
 cdef class Message:
     """Message(buffers=(), oob=None, addr=None)
+--
 
     One datagram of a batch.
 
@@ -110,7 +111,7 @@ cdef class Message:
     def buffers(self):
         """The payload's buffers, as a new list."""
         if self.arena is None:
-            return list(self._buffers)
+            return [self._buffers] if self.view_count == 1 else list(self._buffers)
         return [memoryview(self.arena.column(
             b"B", 1, self.arena.data + self.index * self.arena.size, self.arena.size, 1))]
 
@@ -161,7 +162,7 @@ cdef class Message:
             self.vectors[i].iov_len = views[i].len
         self.views = views
         self.view_count = <uint16_t>count
-        self._buffers = items
+        self._buffers = items[0] if count == 1 else items  # nearly always one: no tuple for it
         self.readonly_buffers = readonly
         self.header.msg_iov = self.vectors
         self.header.msg_iovlen = count
@@ -380,23 +381,28 @@ cdef class Message:
         return 0
 
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
-        self.span.start = self.index
-        self.span.stop = self.index + 1
-        self.arena.board(&self.span)
+        cdef Span *span = self.span()
+        span.start = self.index
+        span.stop = self.index + 1
+        self.arena.board(span)
         try:
             if writing:
                 self.arena.arm_to_write(self.index, self.index + 1)
             else:
                 self.arena.arm_to_read(self.index, self.index + 1)
         except BaseException:
-            self.arena.land(&self.span)
+            self.arena.land(span)
             raise
         header[0] = self.arena.headers[self.index]
         return 0
 
+    cdef Span *span(self) noexcept:
+        """What a slot has in flight; its header is in the arena, so the place of one is free."""
+        return <Span *>&self.header
+
     cdef void land(self) noexcept:
         if self.arena is not None:
-            self.arena.land(&self.span)
+            self.arena.land(self.span())
         self.flight = NULL
 
     cdef void take(self, const mmsghdr *header, bint writing) noexcept:
@@ -662,7 +668,8 @@ cdef class Heads:
 @cython.final
 @cython.no_gc  # an arena refers to nothing
 cdef class MessageBatch:
-    """MessageBatch(count, size, flags=ControlFlags(0))
+    """MessageBatch(count, size, flags=0)
+--
 
     A batch of messages in one allocation, without a Python object per packet.
 
@@ -729,6 +736,9 @@ cdef class MessageBatch:
         message.arena = self.arena
         message.index = self.start + index
         return message
+
+    def __iter__(self):
+        return map(self.__getitem__, range(self.stop - self.start))
 
     def heads(self, count=None):
         """What is known of each packet received, one by one.

@@ -158,6 +158,7 @@ cdef extern from "compat.h" nogil:
     int poll_ns "ipv4_poll"(pollfd *fds, unsigned int count, int64_t ns)
     int setns_net "ipv4_setns_net"(int fd)
     int64_t monotonic_ns "ipv4_monotonic"()
+    int64_t coarse_ns "ipv4_monotonic_coarse"()
 
     # IP level: -1 where this system has none
     int IP_TOS "OPT_IP_TOS"
