@@ -256,6 +256,7 @@ cdef class ControlMessage:
     """ControlMessage(ttl=0, src=None, dst=None, ifindex=0, *, tos=None, spec_dst=None, \
 timestamp=None, drops=None, original_dst=None, options=None, segment_size=None, send_ttl=None, \
 send_tos=None, send_options=None, extra=())
+--
 
     What a packet told on arrival, or what a packet to be sent is told (ip(7), udp(7)).
 

@@ -210,6 +210,7 @@ def parse_header(buf):
 cdef class Header:
     """Header(version=4, len=20, tos=0, total_len=0, id=0, flags=0, frag_off=0, ttl=0, \
 protocol=0, checksum=0, src=None, dst=None, options=b"")
+--
 
     An IPv4 header (RFC 791 section 3.1). Every field is an attribute that can be set.
 

@@ -1,3 +1,5 @@
+# cython: embedsignature=False
+# Methods of a plain class have signatures of their own; an embedded one would be text of the doc.
 """Multicast groups: membership, source filters (RFC 3376, RFC 3678) and the outgoing interface."""
 
 from libc.errno cimport ENOBUFS, errno

@@ -148,7 +148,7 @@ class RawInstruction(_Word, Instruction):
         )
 
     # A word keeps the order and the hash of the tuple that it is.
-    __eq__ = tuple.__eq__
+    __eq__ = tuple.__eq__  # type: ignore[assignment]
     __hash__ = tuple.__hash__
 
     def _values(self) -> tuple[int, ...]:

@@ -77,6 +77,7 @@ def greet() -> None:
             sender.write_to(ospf.ip_header(packet), packet, way_out)
             receiver.set_read_deadline(time.monotonic() + 2)
             header, payload, cm = receiver.read_from(bytearray(1500))
+            assert cm is not None  # it was asked for
             hello = ospf.Hello.decode(payload)
             neighbors = ", ".join(map(str, hello.neighbors)) or "nobody yet"
             print(

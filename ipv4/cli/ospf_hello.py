@@ -155,7 +155,8 @@ class Speaker:
                 header, payload, cm = self.conn.read_from(buffer)
             except TimeoutError:
                 continue
-            self.receive(header, payload, cm)
+            if cm is not None:
+                self.receive(header, payload, cm)
 
     def send(self) -> None:
         """Send one Hello, which lists everybody that we hear."""
@@ -169,35 +170,40 @@ class Speaker:
 
     def receive(self, header: Header, payload: memoryview, cm: ControlMessage) -> None:
         """Take in one OSPF packet."""
-        if cm.ifindex != self.interface.index or payload[1:2] != bytes([ospf.HELLO]):
+        sender = header.src
+        if (
+            sender is None
+            or cm.ifindex != self.interface.index
+            or payload[1:2] != bytes([ospf.HELLO])
+        ):
             return  # another link's, or part of an adjacency, which is not formed here
         try:
             hello = ospf.Hello.decode(payload)
             if hello.router_id == self.hello.router_id:
-                if header.src == self.address:
+                if sender == self.address:
                     return  # our own, looped back
                 raise ValueError("it has our router id")
             self.check_agreement(hello)
         except ValueError as error:
-            if self.refused.get(header.src) != str(error):
+            if self.refused.get(sender) != str(error):
                 if len(self.refused) == MOST:
                     self.refused.clear()
-                print(f"{header.src} is no neighbour: {error}")
-                self.refused[header.src] = str(error)
+                print(f"{sender} is no neighbour: {error}")
+                self.refused[sender] = str(error)
             return
-        self.refused.pop(header.src, None)
+        self.refused.pop(sender, None)
         state = "2-Way" if self.hello.router_id in hello.neighbors else "Init"
-        known = self.neighbors.get(header.src)
+        known = self.neighbors.get(sender)
         if known is None and len(self.neighbors) == MOST:
             return
         if known is None or (known.state, known.router_id) != (state, hello.router_id):
             before = known.state if known else "Down"
             print(
-                f"neighbour {hello.router_id} at {header.src}: {before} -> {state}"
+                f"neighbour {hello.router_id} at {sender}: {before} -> {state}"
                 f" (priority {hello.priority}, designated router {hello.designated_router})"
             )
         expires = time.monotonic() + self.hello.dead_interval
-        self.neighbors[header.src] = Neighbor(hello.router_id, state, expires)
+        self.neighbors[sender] = Neighbor(hello.router_id, state, expires)
 
     def check_agreement(self, theirs: ospf.Hello) -> None:
         """Refuse a Hello whose sender is set up differently (RFC 2328 sections 8.2, 10.5)."""

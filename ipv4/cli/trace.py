@@ -229,11 +229,13 @@ class UDPProber:
             # The error queue never blocks; poll(2) wakes for it unasked.
             self.poller.poll(1000 * left)
             while (report := self.conn.read_error()) is not None:
+                if report.origin != ErrorOrigin.ICMP or report.addr is None:
+                    continue
                 host, port = report.addr
-                if report.origin != ErrorOrigin.ICMP or host != self.target:
+                if host != self.target:
                     continue
                 exceeded = report.icmp_type == ICMPType.TIME_EXCEEDED
-                mark = "" if exceeded else icmp.unreachable_mark(report.icmp_code)
+                mark = "" if exceeded else icmp.unreachable_mark(report.icmp_code or 0)
                 offender = str(report.offender)
                 received = time.monotonic()
                 yield Answer(port - FIRST_PORT, offender, not exceeded, mark, "", received)

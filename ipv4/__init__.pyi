@@ -1,0 +1,48 @@
+from . import aio as aio
+from . import bpf as bpf
+from .conn import Conn, PacketConn, RawConn
+from .constants import (
+    HEADER_LEN,
+    ROUTER_ALERT,
+    VERSION,
+    ControlFlags,
+    ErrorOrigin,
+    HeaderFlags,
+    ICMPType,
+    PathMTUDiscovery,
+)
+from .control import ControlMessage, new_control_message
+from .errqueue import ErrorReport
+from .features import features
+from .filtering import ICMPFilter
+from .header import Header, checksum, parse_header
+from .interface import Interface
+from .message import Message, MessageBatch
+
+__version__: str
+
+__all__ = [
+    "HEADER_LEN",
+    "ROUTER_ALERT",
+    "VERSION",
+    "Conn",
+    "ControlFlags",
+    "ControlMessage",
+    "ErrorOrigin",
+    "ErrorReport",
+    "Header",
+    "HeaderFlags",
+    "ICMPFilter",
+    "ICMPType",
+    "Interface",
+    "Message",
+    "MessageBatch",
+    "PacketConn",
+    "PathMTUDiscovery",
+    "RawConn",
+    "bpf",
+    "checksum",
+    "features",
+    "new_control_message",
+    "parse_header",
+]

@@ -1,0 +1,1 @@
+# C functions alone, which other compiled modules of the package use.

@@ -1,0 +1,3 @@
+__all__ = ["features"]
+
+def features() -> dict[str, OSError | NotImplementedError | None]: ...
