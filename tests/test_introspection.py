@@ -1,0 +1,83 @@
+"""What an editor shows: signature and docstring of all that is public; typed programs use it."""
+
+import inspect
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+
+import ipv4
+from ipv4 import aio
+
+HERE = Path(__file__).resolve().parent
+CLASSES = [
+    *(found for name in ipv4.__all__ if inspect.isclass(found := getattr(ipv4, name))),
+    *(getattr(aio, name) for name in aio.__all__),
+]
+# What the standard library defines for every enumeration, tuple or integer is not ours to document.
+BUILTIN = {name for kind in (int, tuple) for name in dir(kind)} | {"name", "value"}
+
+
+def members(cls):
+    """Public attributes of a class, its bases' included."""
+    for name in dir(cls):
+        if not name.startswith("_") and name not in BUILTIN:
+            yield name, inspect.getattr_static(cls, name)
+
+
+def public():
+    for cls in CLASSES:
+        for name, found in members(cls):
+            if isinstance(found, cls):
+                continue  # a member of an enumeration
+            yield pytest.param(cls, name, found, id=f"{cls.__name__}.{name}")
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_class_has_a_signature_and_a_docstring(cls):
+    assert inspect.getdoc(cls)
+    signature = inspect.signature(cls)
+    assert "args" not in signature.parameters or issubclass(cls, int)
+    assert "(" not in inspect.getdoc(cls).partition("\n")[0].partition(" ")[0]
+
+
+@pytest.mark.parametrize(("cls", "name", "found"), list(public()))
+def test_every_member_has_a_docstring_and_every_method_a_signature(cls, name, found):
+    if isinstance(getattr(cls, name), (int, str)) or issubclass(cls, tuple):
+        assert re.search(rf"\b{name}\b", inspect.getdoc(cls)), "documented by its class"
+        return
+    doc = inspect.getdoc(found)
+    if cls not in vars(aio).values() or name not in ("conn", "kind"):
+        assert doc, "no docstring"
+        assert not doc.startswith(f"{name}("), "the signature is text of the docstring"
+    if inspect.isroutine(getattr(cls, name)):
+        assert inspect.signature(getattr(cls, name)).parameters is not None
+
+
+SECTIONS = (
+    "Parameters", "Returns", "Yields", "Raises", "Attributes", "Notes", "References", "Examples",
+    "See Also", "Warnings",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_sections_of_docstrings_are_those_of_numpydoc(cls):
+    for found in [cls, *(found for _, found in members(cls))]:
+        lines = (inspect.getdoc(found) or "").splitlines()
+        for title, rule in itertools.pairwise(lines):
+            if re.fullmatch("-{3,}", rule):
+                assert title in SECTIONS
+                assert len(rule) == len(title)
+
+
+def test_typed_programs_use_every_public_name():
+    words = set(re.findall(r"\w+", "".join(p.read_text() for p in (HERE / "typing").glob("*.py"))))
+    assert set(ipv4.__all__) - words == set()
+    unused = {
+        f"{cls.__name__}.{name}"
+        for cls in CLASSES
+        for name, found in members(cls)
+        if name not in words and name != "kind" and not isinstance(found, cls)
+    }
+    assert unused == set()

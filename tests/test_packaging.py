@@ -1,0 +1,60 @@
+"""What is installed and shipped: every file of the package, and the version from one place."""
+
+import importlib.metadata
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ipv4
+
+ROOT = Path(__file__).resolve().parent.parent
+INSTALLED = Path(ipv4.__file__).parent
+SOURCE = ROOT / "ipv4"
+
+
+def test_every_source_file_is_installed():
+    if INSTALLED == SOURCE:
+        pytest.skip("an editable install")
+    sources = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*")
+        if path.suffix in (".py", ".pyi", ".typed") or path.name == "py.typed"
+    }
+    assert {name for name in sources if not (INSTALLED / name).exists()} == set()
+
+
+def test_every_compiled_module_has_a_stub():
+    modules = {path.stem for path in SOURCE.glob("*.pyx")}
+    assert {name for name in modules if not (SOURCE / f"{name}.pyi").exists()} == set()
+    for name in modules:
+        assert list(INSTALLED.glob(f"{name}.*.so")), name
+
+
+def test_the_version_stands_in_one_place():
+    said = re.search(r"version: '([^']+)'", (ROOT / "meson.build").read_text()).group(1)
+    assert importlib.metadata.version("ipv4") == said == ipv4.__version__
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+    elsewhere = subprocess.run(
+        [sys.executable, "-P", "-m", "ipv4", "--version"], capture_output=True, text=True
+    )
+    assert elsewhere.stdout == f"ipv4 {said}\n"
+
+
+def test_the_repository_holds_no_generated_file():
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        pytest.skip("no repository")
+    listed = subprocess.run(
+        ["git", "-c", f"safe.directory={ROOT}", "ls-files", "ipv4"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert "ipv4/py.typed" in listed
+    assert "ipv4/conn.pyi" in listed
+    generated = [name for name in listed if name.endswith((".c", ".so", ".html"))]
+    assert generated == []

@@ -1,0 +1,71 @@
+"""Fail when a room of the package imports one that stands above it.
+
+    python tools/floors.py
+
+The floors are those of CONTRIBUTING.md, lowest first. An import inside a function counts too,
+unless it is listed as a deliberate way up, with its reason.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / "ipv4"
+
+FLOORS = [
+    {"libc", "constants", "interface"},
+    {"boundary", "errqueue"},
+    {"header", "control", "bpf"},
+    {"endpoint", "message"},
+    {"transfer", "multicast", "options", "filtering"},
+    {"packet"},
+    {"conn"},
+    {"aio", "features"},
+    {"cli"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+IMPORT = re.compile(
+    r"^\s*(?:from\s+\.(?P<near>\w*)(?:\.\w+)*\s+c?import\s+(?P<names>\w+)|"
+    r"from\s+ipv4(?:\.(?P<far>\w+))?\s+c?import\s+(?P<listed>\w+))"
+)
+
+
+def room_of(path):
+    """Name of the file below the package, or of the folder that holds it."""
+    return path.relative_to(PACKAGE).parts[0].split(".")[0]
+
+
+def imports(path):
+    """Yield line number and room of each import of this package."""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        found = IMPORT.match(line)
+        if not found:
+            continue
+        within = path.parent != PACKAGE
+        if within and found["near"] is not None:
+            continue  # a neighbour in the same room
+        room = found["near"] or found["far"] or found["names"] or found["listed"]
+        if room in FLOOR:
+            yield number, room
+
+
+def violations():
+    """Yield a sentence for each import that goes up, or sideways in a circle."""
+    for path in sorted(PACKAGE.rglob("*.p[xy]*")):
+        room = room_of(path)
+        if path.suffix not in (".py", ".pyx", ".pxd") or room.startswith("__"):
+            continue
+        if room not in FLOOR:
+            yield f"{path.relative_to(PACKAGE.parent)}: {room} stands on no floor"
+            continue
+        for number, other in imports(path):
+            if other != room and FLOOR[other] > FLOOR[room]:
+                where = f"{path.relative_to(PACKAGE.parent)}:{number}"
+                yield f"{where}: {room} (floor {FLOOR[room]}) imports {other} ({FLOOR[other]})"
+
+
+if __name__ == "__main__":
+    found = list(violations())
+    print("\n".join(found) or "every import goes down")
+    sys.exit(bool(found))
