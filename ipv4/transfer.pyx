@@ -328,7 +328,9 @@ cdef class Transfer(Endpoint):
                 at += self.write_batch(messages[at:at + MAX_BATCH])
             except OSError as error:
                 if error.errno == EBADF or isinstance(error, (TimeoutError, BlockingIOError)):
-                    failed.extend((index, error) for index in range(at, total))
+                    # No generator: where memory runs out, Cython's closures free what is not theirs.
+                    for index in range(at, total):
+                        failed.append((index, error))
                     break
                 failed.append((at, error))
                 at += 1
