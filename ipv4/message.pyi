@@ -1,5 +1,5 @@
 from collections.abc import Iterator, Sequence
-from typing import SupportsIndex, final, overload
+from typing import Any, SupportsIndex, final, overload
 
 from typing_extensions import Buffer
 
@@ -15,7 +15,7 @@ class Message:
         addr: Address | None = None,
     ) -> None: ...
     @property
-    def buffers(self) -> list[Buffer]: ...
+    def buffers(self) -> list[Any]: ...
     @buffers.setter
     def buffers(self, value: Buffer | Sequence[Buffer]) -> None: ...
     @property
