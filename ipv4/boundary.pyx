@@ -6,7 +6,7 @@ a range), buffers, addresses. Each refusal names the argument and what was given
 
 from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches
+from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches, PyErr_Occurred
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
@@ -58,6 +58,8 @@ cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -
 
 cdef int refuse_buffer(object exporter, bint writable, str name) except -1:
     """Say why a buffer was not given: the exporter's own error, or one that names the argument."""
+    if PyErr_Occurred() == NULL:
+        raise MemoryError()  # so short of it that there was none to say so
     if PyObject_CheckBuffer(exporter):
         if not PyErr_ExceptionMatches(BufferError):
             return -1

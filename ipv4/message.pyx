@@ -14,11 +14,12 @@ from cpython.buffer cimport (
     Py_buffer,
     PyBuffer_Release,
 )
+from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint16_t, uint32_t, uint8_t
 from libc.string cimport memcpy
 
-from .boundary cimport as_int, as_sockaddr, forget_peers, get_buffer, peer_of, peer_tuple
+from .boundary cimport as_int, as_sockaddr, c_GetBuffer, forget_peers, get_buffer, peer_of, peer_tuple
 from .control cimport ControlMessage, Scan, flags_space, received_now, scan
 from .endpoint cimport generation
 from .libc.socket cimport (
@@ -429,12 +430,11 @@ cdef class Message:
 
 cdef int pin(object exporter, Py_buffer *view, str name) except -1:
     """Pin a buffer, writable if it can be; returns whether it is read-only."""
-    try:
-        get_buffer(exporter, view, True, name)
+    if c_GetBuffer(exporter, view, PyBUF_WRITABLE) == 0:
         return 0
-    except (TypeError, BufferError):
-        get_buffer(exporter, view, False, name)
-        return 1
+    PyErr_Clear()
+    get_buffer(exporter, view, False, name)
+    return 1
 
 
 # Batches without objects
