@@ -543,7 +543,9 @@ send_tos=None, send_options=None, extra=())
             try:
                 level, kind, data = entry
             except (TypeError, ValueError):
-                raise TypeError("extra must hold (level, type, bytes) triples") from None
+                raise TypeError(
+                    f"extra must hold (level, type, bytes) triples, not {type(entry).__name__}"
+                ) from None
             level = as_int(level, INT32_MIN, INT32_MAX, "extra: level")
             kind = as_int(kind, INT32_MIN, INT32_MAX, "extra: type")
             get_buffer(data, &view, False, "extra: data")

@@ -103,7 +103,7 @@ cdef class Message:
         if self.arena is not None:
             return self.arena.check_idle(self.index)
         if self.flight != NULL and self.generation == generation():
-            raise BufferError("the message is in flight in another call")
+            raise BufferError("the message is in flight in another call: wait until that ends")
         return 0
 
     # Buffers
@@ -534,7 +534,7 @@ cdef class Arena:
         cdef Span *other = self.others()
         while other != NULL:
             if span.start < other.stop and other.start < span.stop:
-                raise BufferError("the batch is in flight in another call")
+                raise BufferError("the batch is in flight in another call: wait until that ends")
             other = other.next
         span.next = self.flights
         self.flights = span
@@ -551,7 +551,7 @@ cdef class Arena:
         cdef Span *other = self.others()
         while other != NULL:
             if other.start <= index < other.stop:
-                raise BufferError("the batch is in flight in another call")
+                raise BufferError("the batch is in flight in another call: wait until that ends")
             other = other.next
         return 0
 
