@@ -25,10 +25,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-IMPORT = re.compile(
-    r"^\s*(?:from\s+\.(?P<near>\w*)(?:\.\w+)*\s+c?import\s+(?P<names>\w+)|"
-    r"from\s+ipv4(?:\.(?P<far>\w+))?\s+c?import\s+(?P<listed>\w+))"
-)
+IMPORT = re.compile(r"^\s*from\s+(?P<of>\.|ipv4)(?P<room>\.?\w*)\S*\s+c?import\s+(?P<names>.*)")
 
 
 def room_of(path):
@@ -42,12 +39,12 @@ def imports(path):
         found = IMPORT.match(line)
         if not found:
             continue
-        within = path.parent != PACKAGE
-        if within and found["near"] is not None:
+        if path.parent != PACKAGE and found["of"] == ".":
             continue  # a neighbour in the same room
-        room = found["near"] or found["far"] or found["names"] or found["listed"]
-        if room in FLOOR:
-            yield number, room
+        room = found["room"].lstrip(".")
+        for name in [room] if room else re.findall(r"\w+", found["names"]):
+            if name in FLOOR:
+                yield number, name
 
 
 def violations():
