@@ -1,5 +1,7 @@
 """Every program on every page runs, and prints what the page says it prints."""
 
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -73,3 +75,10 @@ def test_the_quick_start_is_two_commands():
 def test_imports_of_the_package_go_down():
     done = subprocess.run([sys.executable, ROOT / "tools" / "floors.py"], capture_output=True)
     assert done.returncode == 0, done.stdout.decode()
+
+
+@pytest.mark.parametrize("module", ["ipv4", "ipv4.bpf"])
+def test_examples_in_docstrings(module):
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted > 0
+    assert found.failed == 0
