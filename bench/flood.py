@@ -1,0 +1,179 @@
+"""Processor time per datagram of a receiver that is sent more than it can take.
+
+    python -P bench/flood.py
+
+Each receiver is a process on one core, the sender (`peers/c/flood.c`) one on another. With a
+receiver's name and a count as arguments it is that receiver: it prints its port, takes as many
+datagrams, then prints the CPU time in nanoseconds, the datagrams and the bytes that it covers.
+"""
+
+import asyncio
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import process_time_ns
+
+SIZE = 64
+PAYLOAD = bytes(range(SIZE))
+
+
+class Tally:
+    """Counts from the first datagram on, which the time before is not charged to."""
+
+    def __init__(self, count):
+        self.count = count
+        self.taken = self.bytes = 0
+        self.start = process_time_ns()
+
+    def report(self, last):
+        spent = process_time_ns() - self.start
+        if bytes(last) != PAYLOAD:
+            raise SystemExit(f"wrong bytes: {bytes(last)!r}")
+        print(spent, self.taken, self.bytes, flush=True)
+
+
+async def batches(count):
+    """This library: `AsyncPacketConn.batches`, each length and sender read."""
+    import ipv4
+    from ipv4.aio import AsyncPacketConn
+
+    batch = ipv4.MessageBatch(64, SIZE + 1)
+    async with AsyncPacketConn(ipv4.PacketConn.udp(("127.0.0.1", 0))) as conn:
+        print(conn.local_addr[1], flush=True)
+        tally = None
+        async for n in conn.batches(batch):
+            if tally is None:
+                tally = Tally(count)
+                continue
+            for length, _, _, _ in batch.heads(n):
+                tally.bytes += length
+            tally.taken += n
+            if tally.taken >= count:
+                tally.report(batch[0].buffers[0][:SIZE])
+                return
+
+
+class Counting(asyncio.DatagramProtocol):
+    """What a program on a loop's own datagram transport does at the least."""
+
+    def __init__(self, count):
+        self.count = count
+        self.tally = None
+        self.done = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data, addr):
+        if self.tally is None:
+            self.tally = Tally(self.count)
+            return
+        self.tally.taken += 1
+        self.tally.bytes += len(data)
+        if self.tally.taken == self.count:
+            self.tally.report(data)
+            self.done.set_result(None)
+
+
+async def protocol(count, create=None):
+    """The loop's datagram transport and protocol."""
+    loop = asyncio.get_running_loop()
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    counting = Counting(count)
+    if create is None:
+        transport, _ = await loop.create_datagram_endpoint(lambda: counting, sock=sock)
+    else:
+        transport, _ = await create(loop, lambda: counting, sock=sock)
+    print(sock.getsockname()[1], flush=True)
+    await counting.done
+    transport.abort()
+
+
+async def fastnet(count):
+    """aiofastnet's transport on asyncio's loop."""
+    import aiofastnet
+
+    await protocol(count, aiofastnet.create_datagram_endpoint)
+
+
+def on_uvloop(main):
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+RECEIVERS = {
+    "ours on asyncio": (asyncio.run, batches),
+    "ours on uvloop": (on_uvloop, batches),
+    "asyncio": (asyncio.run, protocol),
+    "uvloop": (on_uvloop, protocol),
+    "aiofastnet": (asyncio.run, fastnet),
+}
+
+
+def measure(binary, name, count):
+    """Nanoseconds of CPU per datagram; None when the receiver's package is missing."""
+    argv = [sys.executable, "-P", __file__, name, str(count)]
+    if name == "C":
+        argv = [binary, "receive", str(count)]
+    receiver = subprocess.Popen(
+        ["taskset", "-c", "0", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    port = receiver.stdout.readline()
+    if not port:
+        error = receiver.communicate()[1].strip().splitlines()[-1]
+        if "ModuleNotFoundError" in error:
+            return None
+        raise SystemExit(f"{name}: {error}")
+    core = str(os.cpu_count() - 1)
+    feeder = subprocess.Popen(["taskset", "-c", core, binary, "feed", port.strip(), "20"])
+    try:
+        answer, error = receiver.communicate(timeout=25)
+    finally:
+        receiver.kill()
+        feeder.kill()
+        feeder.wait()
+    if receiver.returncode:
+        raise SystemExit(f"{name}: {error.strip()}")
+    spent, taken, moved = map(int, answer.split())
+    if moved != taken * SIZE:
+        raise SystemExit(f"{name}: {moved} bytes in {taken} datagrams")
+    return spent / taken
+
+
+def main(rounds=3, count=20_000):
+    if os.cpu_count() < 2:
+        raise SystemExit("a flood needs a core for its sender and one for its receiver")
+    names = ["C", *RECEIVERS]
+    with tempfile.TemporaryDirectory() as work:
+        binary = f"{work}/flood"
+        source = Path(__file__).parent / "peers" / "c" / "flood.c"
+        subprocess.run(["cc", "-O2", "-o", binary, source], check=True)
+        times = {name: [] for name in names}
+        for turn in range(rounds):
+            for name in names[turn % len(names) :] + names[: turn % len(names)]:
+                times[name].append(measure(binary, name, count))
+    for name, found in times.items():
+        if None in found:
+            print(f"{name:18} missing")
+            continue
+        ratios = sorted(a / b for a, b in zip(found, times["C"], strict=True))
+        print(
+            f"{name:18}{statistics.median(found):8.0f} ns"
+            f"{statistics.median(ratios):8.2f} of C ({ratios[0]:.2f}-{ratios[-1]:.2f})"
+        )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        runner, receiver = RECEIVERS[sys.argv[1]]
+        runner(receiver(int(sys.argv[2])))
+    else:
+        main()
