@@ -210,7 +210,7 @@ class AsyncConn:
                 at += 1
         return failed
 
-    async def batches(self, batch):
+    def batches(self, batch):
         """Drain the socket batch by batch.
 
         Parameters
@@ -218,25 +218,38 @@ class AsyncConn:
         batch : MessageBatch or list of Message
             Filled anew each time.
 
-        Yields
-        ------
-        int
-            How many messages of the batch were received, at least 1.
+        Returns
+        -------
+        async iterator of int
+            How many messages of the batch were received, at least 1 each time. It holds nothing
+            between two steps, so a loop over it can be left at any moment.
         """
-        size = len(batch)
-        full = 0
-        while True:
-            n = await self.read_batch(batch)
-            yield n
-            if n < size:
-                full = 0
-                # What was there is taken: wait without trying first.
-                await self._gate(False).wait()
-                continue
-            full += 1
-            if full == TURN:
-                full = 0
-                await pause(0)
+        return Batches(self, batch)
+
+
+class Batches:
+    """Iterator of `AsyncConn.batches`."""
+
+    def __init__(self, conn, batch):
+        self.conn = conn
+        self.batch = batch
+        self.size = len(batch)
+        self.drained = False
+        self.full = 0
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if self.drained:  # what was there is taken: wait without trying first
+            await self.conn._gate(False).wait()
+        elif self.full == TURN:
+            self.full = 0
+            await pause(0)
+        n = await self.conn.read_batch(self.batch)
+        self.drained = n < self.size
+        self.full = 0 if self.drained else self.full + 1
+        return n
 
 
 class AsyncPacketConn(AsyncConn):

@@ -2,7 +2,7 @@
 # Methods of a plain class have signatures of their own; an embedded one would be text of the doc.
 """Multicast groups: membership, source filters (RFC 3376, RFC 3678) and the outgoing interface."""
 
-from libc.errno cimport ENOBUFS, errno
+from libc.errno cimport EINVAL, ENOBUFS, errno
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -376,7 +376,7 @@ cdef int set_filter(Endpoint conn, object group, int mode, list sources,
                     object interface) except -1:
     cdef uint32_t address, source
     cdef size_t room
-    cdef int fd, index
+    cdef int fd, index, err
     cdef group_filter *request
     cdef Py_ssize_t i, count = len(sources)
     as_address(group, &address, "group")
@@ -399,7 +399,15 @@ cdef int set_filter(Endpoint conn, object group, int mode, list sources,
             fill(&request.gf_slist[i], source)
         fd = conn.live_fd()
         if c.setsockopt(fd, c.IPPROTO_IP, c.MCAST_MSFILTER, request, <socklen_t>room) < 0:
-            raise failure(errno, "set_source_filter", group, "those sources", interface)
+            err = errno
+            if err != EINVAL:
+                raise failure(err, "set_source_filter", group, "those sources", interface)
+            # Linux filters only what is joined; RFC 3678 joins by setting the filter.
+            change(conn, "set_source_filter", c.MCAST_JOIN_GROUP, group, None, interface)
+            if c.setsockopt(fd, c.IPPROTO_IP, c.MCAST_MSFILTER, request, <socklen_t>room) < 0:
+                err = errno
+                change(conn, "set_source_filter", c.MCAST_LEAVE_GROUP, group, None, interface)
+                raise failure(err, "set_source_filter", group, "those sources", interface)
         return 0
     finally:
         PyMem_Free(request)

@@ -318,11 +318,12 @@ def test_memory_refused_at_every_step():
             for k in range(1, 201):
                 _testcapi.set_nomemory(k, k + 1)
                 try:
-                    call()
+                    try:
+                        call()
+                    finally:
+                        _testcapi.remove_mem_hooks()
                 except BaseException:
                     refused += 1  # a MemoryError, or what a caller made of it
-                finally:
-                    _testcapi.remove_mem_hooks()
         before = len(os.listdir("/proc/self/fd"))
         for conn in conns:
             assert conn.local_addr[0] == "127.0.0.1"
