@@ -52,7 +52,12 @@ class Ours:
 
     def pair(self, count):
         self.control(False)
-        write, read, here, buffer = self.conn.write_to, self.conn.read_from, self.here, bytearray(2048)
+        write, read, here, buffer = (
+            self.conn.write_to,
+            self.conn.read_from,
+            self.here,
+            bytearray(2048),
+        )
         total = 0
         start = perf_counter_ns()
         for _ in range(count):
@@ -65,7 +70,12 @@ class Ours:
 
     def pair_cm(self, count):
         self.control(True)
-        write, read, here, buffer = self.conn.write_to, self.conn.read_from, self.here, bytearray(2048)
+        write, read, here, buffer = (
+            self.conn.write_to,
+            self.conn.read_from,
+            self.here,
+            bytearray(2048),
+        )
         told = self.told
         total = 0
         start = perf_counter_ns()
@@ -115,7 +125,7 @@ class Ours:
         for i in range(count):
             out[i].addr = self.here
             out[i].oob = oob
-            out.data[i, 0]  # noqa: B018
+            out.data[i, 0]
             out[i].buffers[0][:] = PAYLOAD
         return out, back
 
@@ -201,7 +211,12 @@ class Ours:
         self.control(False)
         flag = self.ipv4.ControlFlags.SEGMENT_SIZE
         self.conn.set_control_message(flag, True)
-        write, read, here, buffer = self.conn.write_to, self.conn.read_from, self.here, bytearray(65536)
+        write, read, here, buffer = (
+            self.conn.write_to,
+            self.conn.read_from,
+            self.here,
+            bytearray(65536),
+        )
         big = bytes(SEGMENT * SEGMENTS)
         told = self.ipv4.ControlMessage(segment_size=SEGMENT)
         total = 0
@@ -274,7 +289,12 @@ class Stdlib:
 
     def pair(self, count):
         self.control(0)
-        send, receive, here, buffer = self.sock.sendto, self.sock.recvfrom_into, self.here, bytearray(2048)
+        send, receive, here, buffer = (
+            self.sock.sendto,
+            self.sock.recvfrom_into,
+            self.here,
+            bytearray(2048),
+        )
         total = 0
         start = perf_counter_ns()
         for _ in range(count):
@@ -287,7 +307,12 @@ class Stdlib:
 
     def pair_cm(self, count):
         self.control(1)
-        send, receive, here, buffer = self.sock.sendmsg, self.sock.recvmsg_into, self.here, bytearray(2048)
+        send, receive, here, buffer = (
+            self.sock.sendmsg,
+            self.sock.recvmsg_into,
+            self.here,
+            bytearray(2048),
+        )
         told, room, look = self.told, self.room, self.look
         total = 0
         start = perf_counter_ns()
@@ -328,7 +353,12 @@ class Stdlib:
     def batch_list(self, count, size):
         """No batches here: as many single calls."""
         self.control(1)
-        send, receive, here, buffer = self.sock.sendmsg, self.sock.recvmsg_into, self.here, bytearray(2048)
+        send, receive, here, buffer = (
+            self.sock.sendmsg,
+            self.sock.recvmsg_into,
+            self.here,
+            bytearray(2048),
+        )
         told, room, look = self.told, self.room, self.look
         size = min(size, 128)
         total = 0

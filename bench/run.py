@@ -70,7 +70,12 @@ CASES = {
         1.01,
         0.85,
     ),
-    "raw pair, header built and parsed": ({"ours": "raw", "c": "raw", "go": "raw"}, 20000, 1.13, 0.62),
+    "raw pair, header built and parsed": (
+        {"ours": "raw", "c": "raw", "go": "raw"},
+        20000,
+        1.13,
+        0.62,
+    ),
     "1400-byte segments": (
         {"ours": "segments", "c": "segments", "go": "segments"},
         46000,
@@ -78,7 +83,7 @@ CASES = {
         0.05,
     ),
     "parse_header": (
-        {"ours": "parse_header", "go": "parse_header", "stdlib": "parse_header", "dpkt": "parse_header"},
+        dict.fromkeys(("ours", "go", "stdlib", "dpkt"), "parse_header"),
         200000,
         None,
         0.65,
@@ -240,8 +245,8 @@ def ratio(times, name, who, other):
 
 def verdict(found, goal):
     if found is None:
-        return "–"
-    text = f"{found[0]:.2f} ({found[1]:.2f}–{found[2]:.2f})"
+        return "-"
+    text = f"{found[0]:.2f} ({found[1]:.2f}-{found[2]:.2f})"
     if goal is None:
         return text
     return f"{text} {'<=' if found[0] <= goal else '> '} {goal:g}"
@@ -253,7 +258,9 @@ def report(times, missing):
     for name, (_, _, goal_c, goal_go) in CASES.items():
         if name not in times:
             continue
-        found = {other: ratio(times, name, "ours", other) for other in ("c", "go", "stdlib", "dpkt")}
+        found = {
+            other: ratio(times, name, "ours", other) for other in ("c", "go", "stdlib", "dpkt")
+        }
         print(
             f"{name:36}{verdict(found['c'], goal_c):30}{verdict(found['go'], goal_go):30}"
             f"{verdict(found['stdlib'], None):24}"
@@ -277,7 +284,9 @@ def own_network():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="rounds counted, at least 7 for a figure")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="rounds counted, at least 7 for a figure"
+    )
     parser.add_argument("--quick", action="store_true", help="a tenth of the packets")
     parser.add_argument("--case", action="append", help="only this row; may be given again")
     parser.add_argument("--json", type=Path, help="where to write every round's figures")
@@ -293,7 +302,9 @@ def main():
         times = measure(peers, names, options.rounds, 10 if options.quick else 1)
     rows = report(times, missing)
     if options.json:
-        options.json.write_text(json.dumps({"times": times, "rows": rows, "missing": missing}, indent=1))
+        options.json.write_text(
+            json.dumps({"times": times, "rows": rows, "missing": missing}, indent=1)
+        )
     if options.svg:
         lines = {
             label: [

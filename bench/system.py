@@ -145,8 +145,8 @@ def floods(binary):
         theirs = statistics.median(flood_protocol(run) for _ in range(3))
         goal = 1 / 6 if name == "asyncio" else 1 / 2
         ratio = ours / theirs
-        line(f"flood on {name}: ours / its datagram protocol, CPU", f"{ratio:.2f}", f"<= {goal:.2f}",
-             ratio <= goal)  # fmt: skip
+        what = f"flood on {name}: ours / its datagram protocol, CPU"
+        line(what, f"{ratio:.2f}", f"<= {goal:.2f}", ratio <= goal)
         if limit:
             line(f"flood on {name}: ours / C's batches, CPU", f"{ours / limit:.2f}", "<= 1.10",
                  ours / limit <= 1.1)  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import CONTENDERS, run  # noqa: E402
+from cases import CONTENDERS, run
 
 
 def main():

@@ -789,7 +789,8 @@ def test_even_bytes_pass(conn):
 
 def test_programs_that_cannot_be(conn):
     for bad, error in (([], ValueError), ([(6, 0, 0, 0)] * 4097, ValueError),
-                       ([(6, 0, 0)], (TypeError, ValueError)), ([(1 << 16, 0, 0, 0)], ValueError), ([(6, 0, 0, 1 << 32)], ValueError),
+                       ([(6, 0, 0)], (TypeError, ValueError)), ([(1 << 16, 0, 0, 0)], ValueError),
+                       ([(6, 0, 0, 1 << 32)], ValueError),
                        (5, TypeError), ([None], TypeError)):  # fmt: skip
         with pytest.raises(error):
             conn.set_bpf(bad)
