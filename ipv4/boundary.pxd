@@ -18,6 +18,19 @@ cdef struct Peers:
 cdef object ZERO
 
 
+cdef extern from "structmember.h":
+    ctypedef struct PyMemberDef:
+        const char *name
+        int type
+        Py_ssize_t offset
+        int flags
+        const char *doc
+
+
+cdef PyMemberDef member(const char *name, Py_ssize_t offset, const char *doc) noexcept
+cdef int plain_attribute(type owner, PyMemberDef *field) except -1
+
+
 cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -1
 
 

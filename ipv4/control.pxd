@@ -1,7 +1,6 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint8_t
 
 cdef enum:
-    INLINE_CONTROL = 80  # TTL, packet info and TOS: what most programs ask for, without malloc
     # Room for every control message that this library can switch on, about 320 bytes, and as
     # much again for what somebody else switched on.
     CONTROL_ROOM = 768
@@ -12,9 +11,10 @@ cdef class ControlMessage:
     cdef:
         uint16_t have  # bits of Have: which attributes hold a value
         uint16_t heard  # bits of Have: which of them a receive filled and so are not sent back
-        uint32_t raw_len  # control bytes received and not yet parsed
-        int32_t _ttl
-        int32_t _ifindex
+        # What nearly every program reads, as ints that Python takes straight from here: see
+        # `plain_attribute`.
+        object _ttl
+        object _ifindex
         uint32_t _src
         uint32_t _dst
         uint32_t _spec_dst
@@ -26,16 +26,14 @@ cdef class ControlMessage:
         int16_t _send_tos
         int32_t _segment_size
         int64_t _timestamp
-        # The rare parts, None when absent. Fields of bytes keep the class out of the garbage
-        # collector and without a destructor of its own, which would cost more than parsing.
-        bytes long_raw
+        # The rare parts, None when absent.
+        bytes unparsed  # control bytes received, until something rare of them is asked for
         bytes _options
         bytes _send_options
         bytes _extra  # whole control messages, padded, one after the other
-        unsigned char raw[80]
 
-    cdef int parse_raw(self) except -1
-    cdef bint decode_common(self, const unsigned char *data, size_t length) noexcept
+    cdef int parse_rest(self) except -1
+    cdef int decode_common(self, const unsigned char *data, size_t length) except -1
     cdef int decode(self, const unsigned char *data, size_t length) except -1
     cdef size_t encoding_room(self) noexcept
     cdef size_t encode(self, unsigned char *out, bint segmented) noexcept
@@ -44,11 +42,10 @@ cdef class ControlMessage:
 
 cdef inline int settle(ControlMessage cm) except -1:
     """Parse what was received, if that was not done yet."""
-    return cm.parse_raw() if cm.raw_len else 0
+    return cm.parse_rest() if cm.unparsed is not None else 0
 
 
 cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer)
-cdef ControlMessage received_now(const unsigned char *data, size_t length, uint32_t peer)
 cdef size_t flags_space(int flags) noexcept
 
 

@@ -12,6 +12,8 @@ before a byte of data is looked at (cmsg(3), ip(7)).
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.long cimport PyLong_AsLong
+from cpython.object cimport PyObject_GenericSetAttr
 from libc.stdint cimport (
     INT32_MAX,
     INT32_MIN,
@@ -27,18 +29,20 @@ from libc.stdint cimport (
 from libc.string cimport memcpy, memset
 
 from .boundary cimport (
+    PyMemberDef,
     address_object,
     address_text,
     as_address,
     as_int,
     as_sockaddr,
     get_buffer,
+    member,
     peer_tuple,
+    plain_attribute,
 )
 from .libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
-    IP_OPTIONS,
     IP_PKTINFO,
     IP_RECVOPTS,
     IP_RECVORIGDSTADDR,
@@ -58,6 +62,15 @@ from .libc.socket cimport (
     sockaddr_in,
     timespec,
 )
+
+cdef extern from *:
+    """
+    #define ipv4_ttl_offset(cm) ((char *)&(cm)->_ttl - (char *)(cm))
+    #define ipv4_ifindex_offset(cm) ((char *)&(cm)->_ifindex - (char *)(cm))
+    """
+    Py_ssize_t ttl_offset "ipv4_ttl_offset"(ControlMessage cm)
+    Py_ssize_t ifindex_offset "ipv4_ifindex_offset"(ControlMessage cm)
+
 
 cdef enum Have:
     SRC = 1
@@ -131,24 +144,18 @@ def new_control_message(flags):
 
 
 cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer):
-    """A message of control bytes that the kernel delivered; parsed when an attribute is read."""
-    cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
-    if length > INLINE_CONTROL:
-        cm.long_raw = PyBytes_FromStringAndSize(<const char *>data, length)
-    else:
-        memcpy(cm.raw, data, length)
-    cm.raw_len = <uint32_t>length
-    cm._src = peer
-    cm.have = SRC
-    cm.heard = SRC
-    return cm
+    """A message of control bytes that the kernel delivered.
 
-
-cdef ControlMessage received_now(const unsigned char *data, size_t length, uint32_t peer):
-    """The same, parsed at once where that is cheap: for a program that asked for the message."""
+    What most programs ask for is parsed at once; where there is more, TTL and interface are, and
+    the rest when an attribute is read.
+    """
     cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
+    cdef Scan found
     if not cm.decode_common(data, length):
-        return received(data, length, peer)
+        cm.unparsed = PyBytes_FromStringAndSize(<const char *>data, length)
+        scan(data, length, &found)
+        cm._ttl = found.ttl
+        cm._ifindex = found.ifindex if found.ifindex > 0 else 0
     cm._src = peer
     cm.have |= SRC
     cm.heard = SRC
@@ -251,6 +258,7 @@ cdef inline size_t put(unsigned char *out, int level, int kind, const void *data
 
 
 @cython.final
+@cython.no_gc  # ints and bytes cannot form a cycle
 @cython.freelist(256)
 cdef class ControlMessage:
     """ControlMessage(ttl=0, src=None, dst=None, ifindex=0, *, tos=None, spec_dst=None, \
@@ -296,13 +304,16 @@ send_tos=None, send_options=None, extra=())
         receive filled in is not sent.
     """
 
+    def __cinit__(self):
+        self._ttl = self._ifindex = 0
+
     def __init__(self, ttl=0, src=None, dst=None, ifindex=0, *, tos=None, spec_dst=None,
                  timestamp=None, drops=None, original_dst=None, options=None, segment_size=None,
                  send_ttl=None, send_tos=None, send_options=None, extra=()):
         self.ttl = ttl
+        self.ifindex = ifindex
         self.src = src
         self.dst = dst
-        self.ifindex = ifindex
         if tos is not None:
             self.tos = tos
         if spec_dst is not None:
@@ -326,28 +337,23 @@ send_tos=None, send_options=None, extra=())
         if extra:
             self.extra = extra
 
-    cdef int parse_raw(self) except -1:
-        cdef size_t length = self.raw_len
-        cdef bytes raw = self.long_raw
+    cdef int parse_rest(self) except -1:
+        cdef bytes raw = self.unparsed
         # Once, whatever comes of it: malformed bytes raise now and are gone.
-        self.raw_len = 0
-        if raw is None:
-            return 0 if self.decode_common(self.raw, length) else self.decode(self.raw, length)
-        self.long_raw = None
-        return self.decode(<const unsigned char *>PyBytes_AS_STRING(raw), length)
+        self.unparsed = None
+        return self.decode(<const unsigned char *>PyBytes_AS_STRING(raw), len(raw))
+
+    def __setattr__(self, name, value):
+        if name == "ttl":
+            settle(self)
+            self._ttl = as_int(value, 0, 255, "ttl")
+        elif name == "ifindex":
+            settle(self)
+            self._ifindex = as_int(value, 0, INT32_MAX, "ifindex")
+        else:
+            PyObject_GenericSetAttr(self, name, value)
 
     # Attributes of the reference
-
-    @property
-    def ttl(self):
-        """Received TTL, 0-255; 0 when none came."""
-        settle(self)
-        return self._ttl
-
-    @ttl.setter
-    def ttl(self, value):
-        settle(self)
-        self._ttl = as_int(value, 0, 255, "ttl")
 
     @property
     def src(self):
@@ -380,17 +386,6 @@ send_tos=None, send_options=None, extra=())
         else:
             as_address(value, &self._dst, "dst")
             self.have |= DST
-
-    @property
-    def ifindex(self):
-        """Index of the interface, 0 when none."""
-        settle(self)
-        return self._ifindex
-
-    @ifindex.setter
-    def ifindex(self, value):
-        settle(self)
-        self._ifindex = as_int(value, 0, INT32_MAX, "ifindex")
 
     # What else a received packet can tell
 
@@ -667,11 +662,11 @@ send_tos=None, send_options=None, extra=())
         finally:
             PyBuffer_Release(&view)
 
-    cdef bint decode_common(self, const unsigned char *data, size_t length) noexcept:
+    cdef int decode_common(self, const unsigned char *data, size_t length) except -1:
         """`decode` of well-formed TTL, packet info and TOS; False, nothing done, for all else."""
         cdef cmsghdr h
         cdef in_pktinfo info
-        cdef int32_t ttl = self._ttl
+        cdef int32_t ttl = -1
         cdef int16_t tos = self._tos
         cdef uint16_t have = self.have
         cdef bint located = False
@@ -700,7 +695,8 @@ send_tos=None, send_options=None, extra=())
             self._ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
             self._dst = info.ipi_addr.s_addr
             self._spec_dst = info.ipi_spec_dst.s_addr
-        self._ttl = ttl
+        if ttl >= 0:
+            self._ttl = ttl
         self._tos = tos
         self.have = have
         return True
@@ -792,14 +788,15 @@ send_tos=None, send_options=None, extra=())
 
     cdef size_t encode(self, unsigned char *out, bint segmented) noexcept:
         """Write what a send is told, into `encoding_room` bytes; the message is settled."""
+        cdef int ifindex = <int>PyLong_AsLong(self._ifindex)
         cdef in_pktinfo info
         cdef int ttl
         cdef uint8_t tos
         cdef uint16_t segment
         cdef size_t at = 0
-        if self._ifindex > 0 or (self.have & SRC and not self.heard & SRC):
+        if ifindex > 0 or (self.have & SRC and not self.heard & SRC):
             memset(&info, 0, sizeof(info))
-            info.ipi_ifindex = self._ifindex
+            info.ipi_ifindex = ifindex
             if self.have & SRC and not self.heard & SRC:
                 info.ipi_spec_dst.s_addr = self._src
             at += put(out + at, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info))
@@ -886,6 +883,13 @@ send_tos=None, send_options=None, extra=())
             f" ifindex={self._ifindex}"
         )
 
+
+cdef PyMemberDef TTL_FIELD, IFINDEX_FIELD
+cdef ControlMessage _any = ControlMessage()
+TTL_FIELD = member(b"ttl", ttl_offset(_any), b"Received TTL, 0-255; 0 when none came.")
+IFINDEX_FIELD = member(b"ifindex", ifindex_offset(_any), b"Index of the interface, 0 when none.")
+plain_attribute(ControlMessage, &TTL_FIELD)
+plain_attribute(ControlMessage, &IFINDEX_FIELD)
 
 ATTRIBUTES = (
     "ttl", "src", "dst", "ifindex", "tos", "spec_dst", "timestamp", "drops", "original_dst",

@@ -20,7 +20,7 @@ from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint16_t, uint
 from libc.string cimport memcpy
 
 from .boundary cimport as_int, as_sockaddr, c_GetBuffer, forget_peers, get_buffer, peer_of, peer_tuple
-from .control cimport ControlMessage, Scan, flags_space, received_now, scan
+from .control cimport Scan, flags_space, received, scan
 from .endpoint cimport generation
 from .libc.socket cimport (
     AF_INET,
@@ -246,7 +246,8 @@ cdef class Message:
             name = &self.arena.names[self.index]
             if name.sin_addr.s_addr == 0 and name.sin_port == 0:
                 return None
-        elif not self.has_addr:
+            return peer_of(&self.arena.peers, name.sin_addr.s_addr, name.sin_port)
+        if not self.has_addr:
             return None
         if (
             self._addr is None
@@ -357,7 +358,7 @@ cdef class Message:
         # nn can be set by a program, and oob replaced since the read.
         if length == 0 or length > room:
             return None
-        return received_now(data, length, peer)
+        return received(data, length, peer)
 
     # In flight
 
@@ -665,6 +666,34 @@ cdef class Heads:
         )
 
 
+cdef inline Message slot(Arena arena, size_t index):
+    cdef Message message = Message.__new__(Message)
+    message.arena = arena
+    message.index = index
+    return message
+
+
+@cython.final
+@cython.internal
+@cython.no_gc
+cdef class Slots:
+    """What iterating over a batch gives: a `Message` for each place in it."""
+
+    cdef:
+        Arena arena
+        size_t at
+        size_t stop
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.at >= self.stop:
+            raise StopIteration
+        self.at += 1
+        return slot(self.arena, self.at - 1)
+
+
 @cython.final
 @cython.no_gc  # an arena refers to nothing
 cdef class MessageBatch:
@@ -732,13 +761,14 @@ cdef class MessageBatch:
             index += self.stop - self.start
         if not 0 <= index < self.stop - self.start:
             raise IndexError(f"index {key} of a batch of {self.stop - self.start}")
-        message = Message.__new__(Message)
-        message.arena = self.arena
-        message.index = self.start + index
-        return message
+        return slot(self.arena, self.start + index)
 
     def __iter__(self):
-        return map(self.__getitem__, range(self.stop - self.start))
+        cdef Slots slots = Slots.__new__(Slots)
+        slots.arena = self.arena
+        slots.at = self.start
+        slots.stop = self.stop
+        return slots
 
     def heads(self, count=None):
         """What is known of each packet received, one by one.
