@@ -5,14 +5,13 @@ a range), buffers, addresses. Each refusal names the argument and what was given
 """
 
 from cpython.buffer cimport PyObject_CheckBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches, PyErr_Occurred
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from cpython.unicode cimport PyUnicode_CheckExact
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset, strerror
 
 from .libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
@@ -109,7 +108,9 @@ cdef int refuse_buffer(object exporter, bint writable, str name) except -1:
         PyErr_Clear()
         if writable and is_readonly(exporter):
             raise TypeError(f"{name} must be writable, not a read-only {type(exporter).__name__}")
-        raise BufferError(f"{name} must be one contiguous piece of memory: {shown(exporter)} is not")
+        raise BufferError(
+            f"{name} must be one contiguous piece of memory: {shown(exporter)} is not"
+        )
     PyErr_Clear()
     raise TypeError(f"{name} must be a bytes-like object, not {type(exporter).__name__}")
 

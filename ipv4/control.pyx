@@ -243,7 +243,8 @@ cdef int check_frames(const unsigned char *data, size_t length) except -1:
     return 0
 
 
-cdef inline size_t put(unsigned char *out, int level, int kind, const void *data, size_t size) noexcept:
+cdef inline size_t put(unsigned char *out, int level, int kind, const void *data,
+                       size_t size) noexcept:
     """Append one control message; padding is zeroed, for the kernel reads the whole area."""
     cdef cmsghdr h
     memset(out, 0, CMSG_SPACE(size))
@@ -857,7 +858,9 @@ send_tos=None, send_options=None, extra=())
         settle(self)
         parts = [f"ttl={self._ttl}"]
         for name, bit, address in (
-            ("src", SRC, self._src), ("dst", DST, self._dst), ("spec_dst", SPEC_DST, self._spec_dst),
+            ("src", SRC, self._src),
+            ("dst", DST, self._dst),
+            ("spec_dst", SPEC_DST, self._spec_dst),
         ):
             if self.have & bit:
                 parts.append(f"{name}={address_text(address)!r}")

@@ -22,10 +22,7 @@ from libc.string cimport memcpy, memset
 from .boundary cimport as_int, forget_peers, os_error, peer_tuple
 from .libc cimport socket as c
 from .libc.socket cimport (
-    POLLERR,
-    POLLHUP,
     POLLIN,
-    POLLNVAL,
     POLLOUT,
     close as c_close,
     coarse_ns,
@@ -239,10 +236,11 @@ cdef class Endpoint:
 
         None (the default): single reads and writes keep it over the system call, which cannot
         block and takes about a microsecond, and release it for every wait; batches of 8 messages
-        or more, and single writes of 16 KiB or more, release it. True: every call releases it; for threads that each move single large
-        datagrams on sockets of their own. False: only waits release it; for a latency-bound
-        thread that sends batches beside others that compute, where each return would wait for
-        the interpreter's switch interval (``sys.getswitchinterval``).
+        or more, and single writes of 16 KiB or more, release it. True: every call releases it;
+        for threads that each move single large datagrams on sockets of their own. False: only
+        waits release it; for a latency-bound thread that sends batches beside others that
+        compute, where each return would wait for the interpreter's switch interval
+        (``sys.getswitchinterval``).
         """
         return None if self.gil < 0 else bool(self.gil)
 
@@ -333,7 +331,8 @@ cdef class Endpoint:
             patience.own_limit = NEVER
             timeout = self._sock.gettimeout()
             if timeout is not None:
-                if timeout == 0 and (self.write_deadline if writing else self.read_deadline) == NEVER:
+                limit = self.write_deadline if writing else self.read_deadline
+                if timeout == 0 and limit == NEVER:
                     raise_would_block()
                 patience.own_limit = monotonic_ns() + <int64_t>(timeout * 1e9)
             if self.fd != fd:  # gettimeout() may be the caller's own code

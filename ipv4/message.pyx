@@ -19,7 +19,15 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_RawCalloc, PyMem_RawFre
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint16_t, uint32_t, uint8_t
 from libc.string cimport memcpy
 
-from .boundary cimport as_int, as_sockaddr, c_GetBuffer, forget_peers, get_buffer, peer_of, peer_tuple
+from .boundary cimport (
+    as_int,
+    as_sockaddr,
+    c_GetBuffer,
+    forget_peers,
+    get_buffer,
+    peer_of,
+    peer_tuple,
+)
 from .control cimport Scan, flags_space, received, scan
 from .endpoint cimport generation
 from .libc.socket cimport (
@@ -150,7 +158,7 @@ cdef class Message:
             PyMem_Free(vectors)
             raise
         # From here on nothing fails. The old pins go last: releasing them runs code again.
-        old = self._buffers
+        _old = self._buffers
         cdef Py_buffer *old_views = self.views
         cdef size_t old_count = self.view_count
         if self.has_oob:
@@ -210,7 +218,7 @@ cdef class Message:
             self.header.msg_control = NULL
             self.header.msg_controllen = 0
         self._nn = 0
-        previous, self._oob = self._oob, value
+        _previous, self._oob = self._oob, value
         if had:
             PyBuffer_Release(&old)
 
@@ -747,7 +755,6 @@ cdef class MessageBatch:
 
     def __getitem__(self, key):
         cdef MessageBatch part
-        cdef Message message
         if isinstance(key, slice):
             first, last, step = key.indices(self.stop - self.start)
             if step != 1:

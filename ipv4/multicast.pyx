@@ -89,7 +89,8 @@ class Membership:
             ENOBUFS beyond net.ipv4.igmp_max_msf sources.
         """
         check_source(source)
-        change(self, "join_source_specific_group", c.MCAST_JOIN_SOURCE_GROUP, group, source, interface)
+        change(self, "join_source_specific_group", c.MCAST_JOIN_SOURCE_GROUP, group, source,
+               interface)
 
     def leave_source_specific_group(self, group, source, interface=None):
         """Stop hearing a group from one source; see `join_source_specific_group`.
@@ -100,7 +101,8 @@ class Membership:
             EADDRNOTAVAIL for another source, EINVAL without membership.
         """
         check_source(source)
-        change(self, "leave_source_specific_group", c.MCAST_LEAVE_SOURCE_GROUP, group, source, interface)
+        change(self, "leave_source_specific_group", c.MCAST_LEAVE_SOURCE_GROUP, group, source,
+               interface)
 
     def exclude_source_specific_group(self, group, source, interface=None):
         """Hear a group that was joined for any source, but for this one (MCAST_BLOCK_SOURCE).
@@ -111,7 +113,8 @@ class Membership:
             EINVAL without `join_group` before, EADDRNOTAVAIL when excluded already.
         """
         check_source(source)
-        change(self, "exclude_source_specific_group", c.MCAST_BLOCK_SOURCE, group, source, interface)
+        change(self, "exclude_source_specific_group", c.MCAST_BLOCK_SOURCE, group, source,
+               interface)
 
     def include_source_specific_group(self, group, source, interface=None):
         """Hear an excluded source again (MCAST_UNBLOCK_SOURCE).
@@ -122,7 +125,8 @@ class Membership:
             EADDRNOTAVAIL when it was not excluded, EINVAL without membership.
         """
         check_source(source)
-        change(self, "include_source_specific_group", c.MCAST_UNBLOCK_SOURCE, group, source, interface)
+        change(self, "include_source_specific_group", c.MCAST_UNBLOCK_SOURCE, group, source,
+               interface)
 
     def join_all(self, group, interfaces=None):
         """Join a group on several interfaces.

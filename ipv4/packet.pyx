@@ -9,11 +9,10 @@ Only a send of many kilobytes, which takes as long as a batch, gives it up like 
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, Py_buffer, PyBuffer_Release
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE
+from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM
 from cpython.long cimport PyLong_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
 from libc.errno cimport ENOBUFS, errno
-from libc.stdint cimport INT32_MAX, uint32_t
 from libc.string cimport memcpy, memmove, memset
 
 from .boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
@@ -29,8 +28,6 @@ from .libc.socket cimport (
     iovec,
     msghdr,
     recvfrom,
-    recvmsg,
-    sendmsg,
     sendto,
     sockaddr,
     sockaddr_in,

@@ -26,7 +26,7 @@ from libc.errno cimport (
     EPROTO,
     errno,
 )
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint16_t, uint32_t
+from libc.stdint cimport INT32_MAX, int32_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from .boundary cimport address_object, address_text, as_flags, as_int, os_error, peer_tuple
@@ -54,11 +54,9 @@ from .libc.socket cimport (
     sockaddr,
     sockaddr_in,
     socklen_t,
-    timespec,
 )
 from .message cimport Arena, Message, MessageBatch, Span
 
-import socket
 import sys
 
 cdef enum:
@@ -328,7 +326,7 @@ cdef class Transfer(Endpoint):
                 at += self.write_batch(messages[at:at + MAX_BATCH])
             except OSError as error:
                 if error.errno == EBADF or isinstance(error, (TimeoutError, BlockingIOError)):
-                    # No generator: where memory runs out, Cython's closures free what is not theirs.
+                    # No generator: short of memory, Cython's closures free what is not theirs.
                     for index in range(at, total):
                         failed.append((index, error))
                     break
