@@ -4,10 +4,10 @@ import errno
 import socket
 
 import pytest
-from ipv4.endpoint import KERNEL
 
 import ipv4
 from ipv4 import Conn, Interface, PacketConn, RawConn
+from ipv4.endpoint import KERNEL
 
 
 def udp():
