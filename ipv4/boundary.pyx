@@ -16,7 +16,6 @@ from libc.string cimport memcpy, memset, strerror
 
 from .libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
 
-from ipaddress import IPv4Address
 from operator import index
 
 
@@ -29,6 +28,16 @@ cdef extern from "Python.h":
 
 
 cdef object ZERO = 0
+cdef object IPv4Address = None  # see address_class
+
+
+cdef object address_class():
+    """``ipaddress.IPv4Address``; not every program meets one, and the module loads slowly."""
+    global IPv4Address
+    if IPv4Address is None:
+        from ipaddress import IPv4Address as found
+        IPv4Address = found
+    return IPv4Address
 
 
 cdef extern from "structmember.h":
@@ -171,14 +180,14 @@ cdef int as_host(object value, uint32_t *address, str name) except -1:
             text = PyUnicode_AsUTF8AndSize(value, &size)
             if parse_quad(text, size, address):
                 return 0
-    elif isinstance(value, IPv4Address):
-        address[0] = htonl(<uint32_t>int(value))
-        return 0
     elif isinstance(value, (bytes, bytearray)):
         packed = bytes(value)
         if len(packed) == 4:
             memcpy(address, PyBytes_AS_STRING(packed), 4)
             return 0
+    elif isinstance(value, address_class()):
+        address[0] = htonl(<uint32_t>int(value))
+        return 0
     return refuse_address(value, name)
 
 
@@ -233,7 +242,7 @@ cdef str address_text(uint32_t address):
 
 cdef object address_object(uint32_t address):
     """An ``ipaddress.IPv4Address`` of an address in network order."""
-    return IPv4Address(ntohl(address))
+    return address_class()(ntohl(address))
 
 
 cdef tuple peer_tuple(uint32_t address, uint16_t port):
