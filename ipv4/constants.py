@@ -72,6 +72,10 @@ class ICMPType(IntEnum):
         # One object per value, as for the named types: `is` and pickling hold.
         return cls._value2member_map_.setdefault(value, member)  # type: ignore[return-value]
 
+    def __reduce_ex__(self, protocol: object) -> tuple[type, tuple[int]]:
+        # By value: early CPython 3.11 pickles members by name, which those made here lack.
+        return type(self), (self._value_,)
+
     @property
     def protocol(self) -> int:
         """Protocol number of ICMP, 1."""
