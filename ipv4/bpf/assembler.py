@@ -90,6 +90,9 @@ def decode(word: RawInstruction) -> Instruction | None:
     return JumpIfX(cond, jt, jf) if op & bpf.X else JumpIf(cond, k, jt, jf)
 
 
+RawInstruction._decode = lambda self: decode(self)  # type: ignore[assignment,method-assign]
+
+
 def assemble(instructions: Iterable[Instruction]) -> list[RawInstruction]:
     """Encode instructions as machine words.
 
