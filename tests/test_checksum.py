@@ -1,36 +1,101 @@
-"""The Internet checksum (RFC 1071)."""
+"""The Internet checksum (RFC 1071), against two independent ways to it."""
+
+import random
+import socket
+from itertools import accumulate
 
 import pytest
+from support import capture
 
 import ipv4
+from ipv4 import Header, PacketConn
+
+LONGEST = 70_000
+RANDOM = random.Random(1).randbytes(LONGEST + 64)
 
 
-def test_checksum_of_every_length():
-    numpy = pytest.importorskip("numpy")
-    data = numpy.random.default_rng(1).integers(0, 256, 70_002, dtype=numpy.uint8)
-    raw = data.tobytes()
-    words = data[:70_000].reshape(-1, 2).astype(numpy.uint64)
-    sums = numpy.concatenate([[0], numpy.cumsum(words[:, 0] * 256 + words[:, 1])])
+class Sums:
+    """The checksum of any slice of some bytes, by running sums of the even and the odd ones."""
 
-    def plain(length):
-        total = int(sums[length // 2]) + (raw[length - 1] << 8 if length % 2 else 0)
+    def __init__(self, data):
+        zero = bytes(len(data) // 2)
+        even, odd = bytearray(data), bytearray(data)
+        even[1::2] = odd[0::2] = zero
+        self.sums = [list(accumulate(part, initial=0)) for part in (even, odd)]
+
+    def __call__(self, start, stop):
+        high, low = (self.sums[(start + i) % 2] for i in (0, 1))
+        total = ((high[stop] - high[start]) << 8) + low[stop] - low[start]
         while total >> 16:
             total = (total & 0xFFFF) + (total >> 16)
         return total ^ 0xFFFF
 
-    view = memoryview(raw)
-    for length in range(70_001):
-        assert ipv4.checksum(view[:length]) == plain(length)
-    for offset in range(1, 9):  # unaligned, against the same bytes aligned
-        for length in (0, 1, 2, 3, 7, 20, 63, 64, 65, 1500, 65535):
-            piece = view[offset : offset + length]
-            assert ipv4.checksum(piece) == ipv4.checksum(bytes(piece))
-    for cut in (2, 20, 1400, 30_000):
-        first = ipv4.checksum(view[:cut])
-        assert ipv4.checksum(view[cut:60_001], initial=0xFFFF ^ first) == ipv4.checksum(
-            view[:60_001]
-        )
-    assert ipv4.checksum(b"", initial=0x12345678) == ipv4.checksum(bytes.fromhex("12345678"))
-    for bad in (-1, 2**63):
-        with pytest.raises(ValueError, match="initial"):
-            ipv4.checksum(b"", initial=bad)
+
+def by_division(data):
+    """One big number modulo 0xffff, of which 0xffff is the multiple that a sum ends at."""
+    number = int.from_bytes(bytes(data) + bytes(len(data) % 2), "big")
+    return 0xFFFF ^ (number % 0xFFFF or (0xFFFF if number else 0))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(RANDOM, id="random"),
+        pytest.param(b"\xff" * len(RANDOM), id="carries all the way"),
+        pytest.param(b"\xff\xfe\0\1" * (len(RANDOM) // 4), id="carries now and then"),
+        pytest.param(bytes(len(RANDOM)), id="zeros"),
+    ],
+)
+def test_every_length(data):
+    """All lengths from 0, odd ones too, from starts of every alignment."""
+    wanted = Sums(data)
+    view = memoryview(data)
+    for length in range(LONGEST + 1):
+        start = length % 17
+        assert ipv4.checksum(view[start : start + length]) == wanted(start, start + length)
+    for start in range(64):
+        for length in range(200):
+            assert ipv4.checksum(view[start : start + length]) == wanted(start, start + length)
+    for length in [*range(300), 1499, 1500, 9000, 65535, 65536, 69_999, 70_000]:
+        assert ipv4.checksum(view[:length]) == by_division(view[:length])
+
+
+@pytest.mark.parametrize("cut", [2, 4, 20, 1400, 30_000, 65_534])
+def test_in_chunks(cut):
+    """Parts of even length, but for the last: one's complement is the next one's `initial`."""
+    view = memoryview(RANDOM)
+    for length in (cut, cut + 1, cut + 2, 65_535, 70_000):
+        total = 0
+        for start in range(0, length, cut):
+            total = 0xFFFF ^ ipv4.checksum(view[start : min(start + cut, length)], initial=total)
+        assert 0xFFFF ^ total == by_division(view[:length])
+
+
+@pytest.mark.parametrize("initial", [0, 1, 0xFFFF, 0x10000, 0x12345678, 0xFFFFFFFF, 2**63 - 1])
+def test_initial_is_a_sum_of_any_width(initial):
+    assert ipv4.checksum(b"", initial) == by_division(initial.to_bytes(8, "big"))
+    assert ipv4.checksum(b"abc", initial) == by_division(initial.to_bytes(8, "big") + b"abc")
+
+
+@pytest.mark.parametrize("bad", [-1, 2**63])
+def test_what_is_no_initial(bad):
+    with pytest.raises(ValueError, match="initial"):
+        ipv4.checksum(b"", initial=bad)
+
+
+@pytest.mark.privileged
+def test_the_kernel_agrees(pair):
+    """Over the header that it wrote, and the ICMP messages that it answers only if right."""
+    with capture(pair.a, "eth0") as seen, pair.a.call(PacketConn.ip, socket.IPPROTO_ICMP) as conn:
+        for length in (0, 1, 2, 77, 1400):
+            echo = bytearray(b"\x08\0\0\0id\0\1") + RANDOM[:length]
+            echo[2:4] = ipv4.checksum(echo).to_bytes(2, "big")
+            conn.write_to(echo, "10.1.0.2")
+        seen.wait_for(10)
+    answered = [packet for packet in seen.packets if packet[9] == 1 and packet[20] == 0]
+    assert [len(packet) - 28 for packet in answered] == [0, 1, 2, 77, 1400]
+    for packet in answered:
+        assert ipv4.checksum(packet[:20]) == ipv4.checksum(packet[20:]) == 0
+        header = Header()
+        header.parse(packet)
+        assert header.compute_checksum() == header.checksum
