@@ -133,34 +133,36 @@ cdef bint is_readonly(object exporter):
 
 
 cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noexcept nogil:
-    """A strict dotted quad (no leading zeros, no blanks) into network order."""
-    cdef uint32_t value = 0, octet = 0
-    cdef int dots = 0, digits = 0
-    cdef Py_ssize_t i
-    cdef unsigned char c
-    if length < 7 or length > 15:
-        return False
-    for i in range(length):
-        c = <unsigned char>text[i]
-        if c == 46:  # "."
-            if not digits or dots == 3:
+    """A strict dotted quad (no leading zeros, no blanks) into network order.
+
+    A NUL stands behind the text, as in every str, and is no digit: reading stops there.
+    """
+    cdef uint32_t value = 0, octet
+    cdef unsigned char digit
+    cdef Py_ssize_t i = 0
+    cdef int part, more
+    for part in range(4):
+        if part:
+            if text[i] != 46:  # "."
                 return False
-            value = (value << 8) | octet
-            octet = 0
-            digits = 0
-            dots += 1
-        elif 48 <= c <= 57:
-            if digits and octet == 0:
-                return False
-            octet = octet * 10 + (c - 48)
-            digits += 1
+            i += 1
+        octet = <unsigned char>(text[i] - 48)
+        if octet > 9:
+            return False
+        i += 1
+        if octet:
+            for more in range(2):
+                digit = <unsigned char>(text[i] - 48)
+                if digit > 9:
+                    break
+                octet = octet * 10 + digit
+                i += 1
             if octet > 255:
                 return False
-        else:
-            return False
-    if dots != 3 or not digits:
+        value = (value << 8) | octet
+    if i != length:
         return False
-    address[0] = htonl((value << 8) | octet)
+    address[0] = htonl(value)
     return True
 
 
@@ -169,6 +171,16 @@ cdef int refuse_address(object value, str name) except -1:
         f"{name}: {shown(value)} is not an IPv4 address: give a dotted quad, an"
         " ipaddress.IPv4Address, 4 bytes, or a (host, port) tuple (names are not looked up)"
     )
+
+
+cdef int as_port(object value, str name) except -1:
+    cdef int overflow = 0
+    cdef int64_t port
+    if PyLong_CheckExact(value):
+        port = PyLong_AsLongLongAndOverflow(value, &overflow)
+        if not overflow and 0 <= port <= 65535:
+            return <int>port
+    return <int>as_int(value, 0, 65535, f"{name}: port")
 
 
 cdef int as_host(object value, uint32_t *address, str name) except -1:
@@ -194,7 +206,7 @@ cdef int as_host(object value, uint32_t *address, str name) except -1:
 cdef int as_address(object value, uint32_t *address, str name) except -1:
     """Any accepted form of an address, its port (if it bears one) left aside."""
     if isinstance(value, tuple) and PyTuple_GET_SIZE(value) == 2:
-        as_int(<object>PyTuple_GET_ITEM(value, 1), 0, 65535, f"{name}: port")
+        as_port(<object>PyTuple_GET_ITEM(value, 1), name)
         return as_host(<object>PyTuple_GET_ITEM(value, 0), address, name)
     return as_host(value, address, name)
 
@@ -206,7 +218,7 @@ cdef int as_sockaddr(object value, sockaddr_in *name_out, str name) except -1:
     if isinstance(value, tuple):
         if PyTuple_GET_SIZE(value) != 2:
             return refuse_address(value, name)
-        port = <uint16_t>as_int(<object>PyTuple_GET_ITEM(value, 1), 0, 65535, f"{name}: port")
+        port = <uint16_t>as_port(<object>PyTuple_GET_ITEM(value, 1), name)
         as_host(<object>PyTuple_GET_ITEM(value, 0), &address, name)
     else:
         as_host(value, &address, name)
