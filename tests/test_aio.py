@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import random
 import socket
 import time
 from ipaddress import IPv4Address
@@ -51,7 +52,7 @@ def opened():
 
 
 @each_loop
-async def test_aio_verbs():
+async def test_verbs():
     anyio = pytest.importorskip("anyio")
     with opened() as conn:
         conn.ttl = 9
@@ -76,36 +77,128 @@ async def test_aio_verbs():
             await conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
 
 
+async def cut_short(work, turns, act, at):
+    """Run `work` as a task of the loop's own kind; cancel it after some turns of the loop.
+
+    Before the turn `at`, `act` is called.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work)
+            for turn in range(turns):
+                if turn == at:
+                    act()
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    else:
+        task = loop.create_task(work())
+        for turn in range(turns):
+            if turn == at:
+                act()
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def numbered_stream_with_cancellations(total, read, got, conn):
+    """Send numbers; `read`, which appends them to `got`, is cancelled every few reads."""
+    choose = random.Random(total)
+    sent = 0
+
+    def send():
+        nonlocal sent
+        # The queue is bounded: what a reader that was cut short left waiting counts.
+        count = 0 if sent - len(got) > 100 else choose.randrange(12)
+        for number in range(sent, min(sent + count, total)):
+            conn.conn.write_to(number.to_bytes(4, "big"), conn.local_addr)
+        sent = min(sent + count, total)
+
+    rounds = 0
+    while len(got) < total:
+        turns = choose.randrange(6)
+        await cut_short(read, turns, send, choose.randrange(turns + 1))
+        rounds += 1
+        assert rounds < total, f"{sent - len(got)} of {sent} datagrams are lost"
+    assert got == list(range(total))
+    assert rounds > total / 12
+
+
 @each_loop
-async def test_aio_cancelling_loses_nothing():
-    anyio = pytest.importorskip("anyio")
-    total = 100_000
+async def test_cancelling_a_read_loses_nothing():
     with opened() as conn:
         got = []
-        here = conn.local_addr
 
-        async def write():
-            for start in range(0, total, 100):
-                for i in range(start, start + 100):
-                    await conn.write_to(i.to_bytes(4, "big"), here)
-                while len(got) < start:  # the queue of the receiver is bounded
-                    await anyio.sleep(0)
-                await anyio.sleep(0)
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(write)
+        async def read():
             buffer = bytearray(4)
-            reads = 0
-            while len(got) < total:
-                with anyio.move_on_after(0 if reads % 7 == 0 else 5):
-                    await conn.read_from(buffer)
-                    got.append(int.from_bytes(buffer, "big"))
-                reads += 1
-        assert got == list(range(total))
+            while True:
+                await conn.read_from(buffer)
+                got.append(int.from_bytes(buffer, "big"))
+
+        await numbered_stream_with_cancellations(100_000, read, got, conn)
 
 
 @each_loop
-async def test_aio_two_tasks_read_one_conn():
+async def test_cancelling_a_read_of_batches_loses_nothing():
+    with opened() as conn:
+        got = []
+        batch = MessageBatch(8, 4)
+
+        async def read():
+            while True:
+                n = await conn.read_batch(batch)
+                got.extend(int.from_bytes(batch[i].buffers[0], "big") for i in range(n))
+
+        await numbered_stream_with_cancellations(30_000, read, got, conn)
+
+
+@each_loop
+async def test_leaving_a_loop_over_batches_loses_nothing():
+    with opened() as conn:
+        got = []
+        batch = MessageBatch(8, 4)
+
+        async def read():
+            async for n in conn.batches(batch):
+                got.extend(int.from_bytes(batch[i].buffers[0], "big") for i in range(n))
+
+        await numbered_stream_with_cancellations(30_000, read, got, conn)
+
+
+@each_loop
+async def test_two_tasks_of_which_one_is_cancelled():
+    """The other one still hears of what comes: a wake-up is not lost with the task that had it."""
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        got = []
+
+        async def read():
+            buffer = bytearray(4)
+            while len(got) < 1000:
+                await conn.read_from(buffer)
+                got.append(int.from_bytes(buffer, "big"))
+
+        def send():
+            conn.conn.write_to(len(got).to_bytes(4, "big"), conn.local_addr)
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                sent = 0
+                while sent < 1000:
+                    await cut_short(read, 2 + sent % 3, send, sent % 2)
+                    sent += 1
+                    while len(got) < sent:
+                        await anyio.sleep(0)
+        assert len(got) == 1000
+
+
+@each_loop
+async def test_two_tasks_read_one_conn():
     anyio = pytest.importorskip("anyio")
     with opened() as conn:
         got = []
@@ -127,45 +220,53 @@ async def test_aio_two_tasks_read_one_conn():
 
 
 @each_loop
-async def test_aio_closing_under_waiting_tasks():
+async def test_closing_under_waiting_tasks():
     anyio = pytest.importorskip("anyio")
     with opened() as conn:
         seen = []
 
-        async def read():
-            try:
-                await conn.read_from(bytearray(1))
-            except OSError as error:
-                seen.append(error.errno)
+        async def read(call):
+            with pytest.raises(OSError) as caught:
+                await call
+            seen.append(caught.value.errno)
 
         with anyio.fail_after(10):
             async with anyio.create_task_group() as group:
-                group.start_soon(read)
-                group.start_soon(read)
-                await anyio.sleep(0.1)
+                group.start_soon(read, conn.read_from(bytearray(1)))
+                group.start_soon(read, conn.read_batch(MessageBatch(1, 1)))
+                group.start_soon(read, anext(conn.batches(MessageBatch(1, 1))))
+                await anyio.wait_all_tasks_blocked()
+                assert seen == []
                 conn.close()
-        assert seen == [errno.EBADF] * 2
+        assert seen == [errno.EBADF] * 3
+        for late in (conn.read_from(bytearray(1)), conn.write_to(b"x", ("127.0.0.1", 1))):
+            await read(late)
+        assert seen == [errno.EBADF] * 5
 
 
 @each_loop
-async def test_aio_timeouts_are_the_loops_own():
-    anyio = pytest.importorskip("anyio")
+async def test_deadlines_are_the_loops_own():
     with opened() as conn:
-        with anyio.move_on_after(0.05) as scope:
-            await conn.read_from(bytearray(1))
-        assert scope.cancelled_caught
+        start = time.monotonic()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            import trio
+
+            with trio.move_on_after(0.05) as scope:
+                await conn.read_from(bytearray(1))
+            assert scope.cancelled_caught
+            with pytest.raises(trio.TooSlowError):
+                with trio.fail_after(0.05):
+                    await conn.read_batch(MessageBatch(1, 1))
+        else:
+            for call in (conn.read_from(bytearray(1)), conn.read_batch(MessageBatch(1, 1))):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await call
+        assert 0.08 <= time.monotonic() - start < 5  # uvloop counts in whole milliseconds
         await conn.write_to(b"x", conn.local_addr)
         assert (await conn.read_from(bytearray(1)))[0] == 1
-
-
-def test_asyncio_timeout():
-    async def body():
-        with opened() as conn:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.05):
-                    await conn.read_from(bytearray(1))
-
-    asyncio.run(body())
 
 
 def test_an_unread_error_queue_does_not_spin_the_loop():
@@ -183,7 +284,7 @@ def test_an_unread_error_queue_does_not_spin_the_loop():
     assert asyncio.run(body()) < 0.3
 
 
-def test_aio_refuses_other_conns():
+def test_refuses_other_conns():
     with PacketConn.udp() as conn:
         with pytest.raises(TypeError, match="RawConn"):
             AsyncRawConn(conn)
@@ -192,7 +293,7 @@ def test_aio_refuses_other_conns():
 
 
 @privileged
-def test_aio_raw():
+def test_raw():
     async def body():
         with RawConn.ip(253, "127.0.0.1") as raw:
             conn = AsyncRawConn(raw)
