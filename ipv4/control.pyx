@@ -610,6 +610,11 @@ send_tos=None, send_options=None, extra=())
         ControlMessage
             With `src` the local address that the packet was for (`spec_dst`: never a group or a
             broadcast address) and the interface that it came by.
+
+        Notes
+        -----
+        For a packet to a group or a broadcast the kernel gives the address that its route to the
+        sender has, which is the arrival interface's own where that route leads back through it.
         """
         cdef ControlMessage answer = ControlMessage.__new__(ControlMessage)
         settle(self)

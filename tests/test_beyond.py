@@ -1,12 +1,15 @@
 """What goes beyond the reference: telling, being told, options, batches, event loops."""
 
 import errno
+import ipaddress
+import json
+import os
 import socket
 import struct
 import time
 
 import pytest
-from support import without_privilege
+from support import capture, eventually, without_privilege
 
 import ipv4
 from ipv4 import (
@@ -69,6 +72,34 @@ def test_per_packet_ttl_and_tos_leave_the_sockets_own(conn):
             assert cm.tos == (told.send_tos if told.send_tos is not None else 0x20)
 
 
+def test_packets_of_two_senders_between_hosts(pair):
+    """Each packet arrives with what it was told, or else with its own sender's setting."""
+    with (
+        pair.b.call(PacketConn.udp, ("10.1.0.2", 0)) as receiver,
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0), ttl=33, tos=0x20) as one,
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0), ttl=44, tos=0x43) as two,
+    ):
+        receiver.set_read_deadline(time.monotonic() + 10)
+        receiver.set_control_message(ControlFlags.TTL | ControlFlags.TOS, True)
+        wanted = []
+        for sender, told, ttl, tos in (
+            (one, ControlMessage(send_ttl=5, send_tos=1), 5, 1),
+            (two, ControlMessage(send_ttl=6, send_tos=2), 6, 2),
+            (one, None, 33, 0x20),
+            (two, ControlMessage(send_ttl=255), 255, 0x43),
+            (one, ControlMessage(send_tos=0), 33, 0),
+            (two, None, 44, 0x43),
+        ):
+            sender.write_to(b"x", receiver.local_addr, told)
+            wanted.append((sender.local_addr, ttl, tos, tos & 3))
+        got = []
+        for _ in wanted:
+            _, cm, src = receiver.read_from(bytearray(1))
+            got.append((src, cm.ttl, cm.tos, cm.ecn))
+        assert got == wanted
+        assert (one.ttl, one.tos, two.ttl, two.tos) == (33, 0x20, 44, 0x43)
+
+
 def test_options_both_ways(conn):
     conn.set_control_message(ControlFlags.OPTIONS, True)
     conn.write_to(b"x", conn.local_addr, ControlMessage(send_options=ipv4.ROUTER_ALERT))
@@ -128,6 +159,78 @@ def test_a_reply_leaves_from_where_the_request_came(pair):
                 assert client.read_from(bytearray(9))[2] == (source, 7777)
 
 
+@pytest.mark.needs("nft")
+def test_a_transparent_proxy(pair):
+    """An nft rule brings packets for others here: we learn for whom, and answer in their name."""
+    foreign = ("203.0.113.9", 5000)
+    pair.a.ip("route add 203.0.113.0/24 via 10.1.0.2")
+    pair.b.ip("rule add fwmark 1 lookup 100", "route add local default dev lo table 100")
+    pair.b.run(
+        ["nft", "add table ip t;"
+         " add chain ip t p { type filter hook prerouting priority mangle; };"
+         " add rule ip t p udp dport 5000 tproxy to :6000 meta mark set 1 accept"]
+    )  # fmt: skip
+    with (
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 6000), transparent=True) as proxy,
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0)) as client,
+    ):
+        proxy.set_read_deadline(time.monotonic() + 10)
+        client.set_read_deadline(time.monotonic() + 10)
+        proxy.set_control_message(ControlFlags.ORIGINAL_DST, True)
+        client.write_to(b"?", foreign)
+        _, cm, src = proxy.read_from(bytearray(9))
+        assert (cm.original_dst, src) == (foreign, client.local_addr)
+
+        with pytest.raises(OSError) as caught:
+            pair.b.call(PacketConn.udp, foreign)
+        assert caught.value.errno == errno.EADDRNOTAVAIL
+        with pair.b.call(PacketConn.udp, foreign, transparent=True) as impostor:
+            impostor.write_to(b"!", src)
+        assert client.read_from(bytearray(9))[2] == foreign
+
+
+def test_a_reply_leaves_by_the_interface_of_the_request(hosts):
+    """Several interfaces and addresses, and a route that would answer by the first of them."""
+    client, server = hosts("client"), hosts("server")
+    hosts.link(client, server, "10.2.0.1/24", "10.2.0.2/24")
+    hosts.link(client, server, "10.3.0.1/24", "10.3.0.2/24")
+    client.ip("addr add 192.0.2.1/32 dev lo")
+    server.ip(
+        "addr add 10.3.0.50/24 dev eth1",
+        "route add 192.0.2.1 via 10.2.0.1 metric 10",
+        "route add 192.0.2.1 via 10.3.0.1 metric 20",
+    )
+    flags = ControlFlags.DST | ControlFlags.INTERFACE
+    with (
+        server.call(PacketConn.udp, ("0.0.0.0", 7777)) as asked,
+        client.call(PacketConn.udp, ("0.0.0.0", 0), broadcast=True) as asking,
+    ):
+        for conn in (asked, asking):
+            conn.set_read_deadline(time.monotonic() + 10)
+            conn.set_control_message(flags, True)
+        assert [e for e in asked.join_all("224.0.0.250").values() if e] == []
+        # The kernel chooses the address for a group or a broadcast by its route to the sender.
+        for me, to, iface, source in (
+            ("192.0.2.1", "10.2.0.2", "eth0", "10.2.0.2"),
+            ("192.0.2.1", "10.3.0.2", "eth1", "10.3.0.2"),
+            ("192.0.2.1", "10.3.0.50", "eth1", "10.3.0.50"),
+            ("192.0.2.1", "10.2.0.2", "eth1", "10.2.0.2"),
+            ("192.0.2.1", "10.3.0.50", "eth0", "10.3.0.50"),
+            ("10.2.0.1", "10.2.0.255", "eth0", "10.2.0.2"),
+            ("10.3.0.1", "10.3.0.255", "eth1", "10.3.0.2"),
+            ("10.2.0.1", "224.0.0.250", "eth0", "10.2.0.2"),
+            ("10.3.0.1", "224.0.0.250", "eth1", "10.3.0.2"),
+        ):
+            told = ControlMessage(src=me, ifindex=asking._interface_index(iface))
+            asking.write_to(b"?", (to, 7777), told)
+            _, cm, peer = asked.read_from(bytearray(9))
+            assert (str(cm.dst), peer[0]) == (to, me)
+            asked.write_to(b"!", peer, cm.reply())
+            _, cm, peer = asking.read_from(bytearray(9))
+            assert (peer, asking._interface(cm.ifindex).name) == ((source, 7777), iface)
+            assert str(cm.dst) == me
+
+
 @pytest.mark.parametrize("size", [1, 100, 1000, 1400, 5000])
 def test_segments_both_ways(conn, size):
     conn.receive_buffer = 1 << 22
@@ -155,22 +258,60 @@ def test_segments_both_ways(conn, size):
 
 
 def test_multicast_all(pair):
+    """Turned off, a socket hears its own groups alone, whatever others of the host joined."""
+    options = {"reuse_address": True}
     with (
-        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), reuse_address=True) as joined,
-        pair.b.call(
-            PacketConn.udp, ("0.0.0.0", 5000), reuse_address=True, multicast_all=False
-        ) as own,
-        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), reuse_address=True) as every,
-        pair.a.call(PacketConn.udp, ("10.1.0.1", 0)) as sender,
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), **options) as other,
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), multicast_all=False, **options) as own,
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), **options) as every,
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0), multicast_interface="eth0") as sender,
     ):
-        joined.join_group("224.0.0.250", "eth0")
-        sender.multicast_interface = "eth0"
-        sender.write_to(b"x", ("224.0.0.250", 5000))
-        for conn in (joined, every):
-            conn.set_read_deadline(time.monotonic() + 5)
-            assert conn.read_from(bytearray(1))[0] == 1
-        with pytest.raises(BlockingIOError):
-            own.read_from(bytearray(1), socket.MSG_DONTWAIT)
+        other.join_group("224.0.0.250", "eth0")
+        own.join_group("224.0.0.251", "eth0")
+        for group in ("224.0.0.250", "224.0.0.251"):
+            sender.write_to(group.encode(), (group, 5000))
+
+        def heard(conn, count):
+            conn.set_read_deadline(time.monotonic() + 10)
+            return [read_text(conn) for _ in range(count)]
+
+        both = ["224.0.0.250", "224.0.0.251"]
+        assert heard(every, 2) == heard(other, 2) == both
+        assert heard(own, 1) == both[1:]
+        own.multicast_all = True
+        sender.write_to(b"now too", ("224.0.0.250", 5000))
+        assert heard(own, 1) == ["now too"]
+
+
+def read_text(conn):
+    buffer = bytearray(100)
+    n, _, _ = conn.read_from(buffer)
+    return buffer[:n].decode()
+
+
+def test_a_source_filter_between_hosts(pair):
+    """The whole filter at once, either mode: what it lists is heard, or all but that."""
+    group = "232.1.1.1"
+    pair.a.ip(*(f"addr add 10.1.0.{n}/24 dev eth0" for n in (11, 12, 13)))
+    with (
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), multicast_all=False) as conn,
+        pair.a.call(PacketConn.udp, ("0.0.0.0", 0), multicast_interface="eth0") as sender,
+    ):
+        conn.set_read_deadline(time.monotonic() + 10)
+        for mode, sources, heard in (
+            ("include", ["10.1.0.11"], "11"),
+            ("include", ["10.1.0.12", "10.1.0.13"], "12 13"),
+            ("exclude", ["10.1.0.12"], "11 13"),
+            ("exclude", [], "11 12 13"),
+        ):
+            conn.set_source_filter(group, mode, sources, "eth0")
+            found, listed = conn.source_filter(group, "eth0")
+            assert (found, sorted(map(str, listed))) == (mode, sources)
+            for n in (11, 12, 13):
+                told = ControlMessage(src=f"10.1.0.{n}")
+                sender.write_to(str(n).encode(), (group, 5000), told)
+            sender.write_to(b"end", ("10.1.0.2", 5000))
+            assert list(iter(lambda: read_text(conn), "end")) == heard.split()
 
 
 def test_source_filter(conn):
@@ -280,6 +421,22 @@ def test_interfaces_and_namespaces(pair):
         PacketConn.udp(netns="no-such-namespace")
 
 
+def test_sockets_of_two_other_namespaces(pair):
+    """Neither is this thread's: each lives where it was opened, and this thread stays here."""
+    home = os.readlink("/proc/thread-self/ns/net")
+    with (
+        PacketConn.udp(("10.1.0.1", 0), netns=pair.a.path) as one,
+        PacketConn.udp(("10.1.0.2", 0), netns=pair.b.path) as two,
+    ):
+        two.set_read_deadline(time.monotonic() + 10)
+        one.write_to(b"x", two.local_addr)
+        assert two.read_from(bytearray(1))[2] == one.local_addr
+    assert os.readlink("/proc/thread-self/ns/net") == home
+    with pytest.raises(OSError) as caught:
+        PacketConn.udp(("10.1.0.1", 0))
+    assert caught.value.errno == errno.EADDRNOTAVAIL
+
+
 def test_a_bound_interface_hears_only_its_own(hosts):
     a, b, c = hosts("a"), hosts("b"), hosts("c")
     hosts.link(a, b, "10.2.0.1/24", "10.2.0.2/24")
@@ -342,17 +499,67 @@ def test_router_alert_on_a_forwarding_router(chain):
 
 
 def test_an_igmp_report_is_read_with_its_router_alert(pair):
-    with pair.b.call(RawConn.ip, 2) as conn:
-        conn.set_read_deadline(time.monotonic() + 10)
-        conn.join_group("224.0.0.22", "eth0")
-        with pair.a.call(PacketConn.udp) as member:
-            member.join_group("239.1.2.3", "eth0")
-            while True:
-                header, payload, _ = conn.read_from(bytearray(256))
-                if payload[0] == 0x22 and b"\xef\1\2\3" in bytes(payload):
-                    break
+    with (
+        pair.b.call(RawConn.ip, 2) as whole,
+        pair.b.call(PacketConn.ip, 2) as payloads,
+        pair.a.call(PacketConn.udp) as member,
+    ):
+        payloads.set_control_message(ControlFlags.OPTIONS, True)
+        for conn in (whole, payloads):
+            conn.set_read_deadline(time.monotonic() + 10)
+            conn.join_group("224.0.0.22", "eth0")
+        member.join_group("239.1.2.3", "eth0")
+        payload = b""
+        while not (payload[:1] == b"\x22" and b"\xef\1\2\3" in bytes(payload)):
+            header, payload, _ = whole.read_from(bytearray(256))
         assert (str(header.dst), header.ttl, header.options) == ("224.0.0.22", 1, ipv4.ROUTER_ALERT)
         assert ipv4.checksum(payload) == 0
+        buffer = bytearray(256)
+        while b"\xef\1\2\3" not in buffer:
+            _, cm, _ = payloads.read_from(buffer)
+        assert cm.options == ipv4.ROUTER_ALERT
+
+
+@pytest.mark.needs("bridge")
+def test_a_querier_accepts_our_igmp_reports(pair):
+    """A snooping bridge with a querier lists the groups of well-formed reports only."""
+    pair.b.ip(
+        "link add br0 type bridge mcast_snooping 1 mcast_querier 1",
+        "link set eth0 master br0",
+        "link set br0 up",
+    )
+
+    def listed():
+        (shown,) = json.loads(pair.b.run(["bridge", "-j", "mdb", "show"]).stdout)
+        return {entry["grp"] for entry in shown["mdb"] if entry["port"] == "eth0"}
+
+    def report(group, version, flaw=0):
+        number = ipaddress.IPv4Address(group).packed
+        if version == 2:  # RFC 2236: to the group itself
+            body, dst = b"\x16\0\0\0" + number, group
+        else:  # RFC 3376: one record, "change to exclude" of no source
+            body, dst = b"\x22" + bytes(6) + b"\1\4\0\0\0" + number, "224.0.0.22"
+        checksum = ipv4.checksum(body) ^ flaw
+        return (
+            Header(protocol=2, tos=0xC0, ttl=1, dst=dst, options=ipv4.ROUTER_ALERT),
+            body[:2] + checksum.to_bytes(2, "big") + body[4:],
+        )
+
+    # A port that the bridge has not yet put to forwarding learns nothing.
+    eventually(lambda: "state forwarding" in pair.b.run(["bridge", "link", "show"]).stdout)
+    with (
+        capture(pair.b, "eth0") as seen,
+        pair.a.call(RawConn.ip, 2, multicast_interface="eth0") as conn,
+    ):
+        conn.write_to(*report("239.1.2.1", 3, flaw=1))
+        conn.write_to(*report("239.1.2.2", 2, flaw=1))
+        conn.write_to(*report("239.1.2.3", 3))
+        conn.write_to(*report("239.1.2.4", 2))
+        eventually(lambda: {"239.1.2.3", "239.1.2.4"} <= listed())
+        seen.wait_for(4)
+        assert not {"239.1.2.1", "239.1.2.2"} & listed()
+    ours = [packet for packet in seen.packets if packet[12:16] == b"\x0a\1\0\1"]
+    assert {packet[20:24] for packet in ours} == {ipv4.ROUTER_ALERT}
 
 
 def test_join_all(hosts):
