@@ -1,18 +1,23 @@
 """`ipv4 trace` through real routers, by ICMP and without any privilege."""
 
+import contextlib
+import io
+import os
 import re
 import socket
 import struct
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from cli_program import SCRIPT, Program, run
-from support import capture, without_privilege
+from support import capture, in_child, without_privilege
 
 import ipv4
 from ipv4 import Header, ICMPType, PacketConn, RawConn
+from ipv4.cli import main
 
 ROUTE = ["10.0.1.2", "10.0.2.2", "10.0.3.2", "10.0.4.2"]
 
@@ -319,6 +324,34 @@ class TestPrivilege:
         assert capabilities.split() == ["CapEff:", "0" * 16]
         done.stdout = done.stdout.partition("\n")[2]
         assert [match["who"] for match in hops(done)] == ROUTE
+
+    @pytest.mark.root
+    def test_udp_as_an_ordinary_user(self, chain):
+        nobody = 65534
+
+        def body():
+            # First as root and to this host: what is loaded late may lie where nobody may read.
+            printed_by_main("trace", "--udp", "--numeric", "127.0.0.1")
+            os.setgroups([])
+            os.setresgid(nobody, nobody, nobody)
+            os.setresuid(nobody, nobody, nobody)
+            with pytest.raises(PermissionError):
+                RawConn.ip(1)
+            status = Path("/proc/self/status").read_text()
+            return status, printed_by_main("trace", "--udp", "--numeric", "10.0.4.2")
+
+        with chain.client.inside():
+            status, output = in_child(body)
+        assert re.findall(r"^(?:CapEff|CapPrm|CapAmb):\s(\w+)$", status, re.M) == ["0" * 16] * 3
+        assert re.search(r"^Uid:(\s65534){4}$", status, re.MULTILINE)
+        assert [line.split()[1] for line in output.splitlines()[1:]] == ROUTE
+
+
+def printed_by_main(*argv):
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())) as stdout:
+        assert main(argv) == 0
+        stdout.flush()
+        return stdout.buffer.getvalue().decode()
 
 
 def test_host_that_answers_on_the_port_was_reached(chain):
