@@ -36,7 +36,7 @@ class Conn(Endpoint, UnicastOptions):
         0,
         255,
         """Smallest TTL of segments to be received on TCP, 1-255, or 0 for any: the Generalized
-        TTL Security Mechanism (RFC 5082; ip(7), IP_MINTTL, Linux 2.6.34).
+        TTL Security Mechanism (RFC 5082; ip(7), IP_MINTTL, Linux 2.6.34). It takes no privilege.
         """,
     )
 

@@ -70,7 +70,8 @@ class Filtering:
 
     @property
     def icmp_filter(self):
-        """The `ICMPFilter` of a raw ICMP socket (raw(7), ICMP_FILTER); a copy: assign to change.
+        """The `ICMPFilter` of a raw ICMP socket (raw(7), ICMP_FILTER, Linux 2.2); a copy: assign to
+        change. It takes no privilege beyond the CAP_NET_RAW that opened the socket.
 
         Raises
         ------
@@ -97,7 +98,7 @@ class Filtering:
 
     def set_bpf(self, filter, drain=False):
         """Attach a BPF program that decides which packets are received (socket(7),
-        SO_ATTACH_FILTER), in place of any before.
+        SO_ATTACH_FILTER, Linux 2.2), in place of any before. It takes no privilege.
 
         Parameters
         ----------
@@ -177,13 +178,13 @@ class Filtering:
 
     def lock_bpf(self):
         """Forbid every later change of the filter, `set_bpf(None)` and `min_ttl` included
-        (socket(7), SO_LOCK_FILTER, Linux 3.9); it cannot be undone.
+        (socket(7), SO_LOCK_FILTER, Linux 3.9); it cannot be undone. It takes no privilege.
         """
         self._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_LOCK_FILTER"], 1, "SO_LOCK_FILTER")
 
     def set_reuseport_bpf(self, program):
         """Steer packets within a group of SO_REUSEPORT sockets (socket(7),
-        SO_ATTACH_REUSEPORT_CBPF, Linux 4.5).
+        SO_ATTACH_REUSEPORT_CBPF, Linux 4.5 for UDP). It takes no privilege.
 
         Parameters
         ----------
@@ -209,8 +210,9 @@ class Filtering:
     def min_ttl(self):
         """Smallest TTL of packets to be received, 1-255, or 0 for any (RFC 5082).
 
-        Linux ignores IP_MINTTL on UDP and raw sockets, so this is a filter that the kernel runs
-        before the one of `set_bpf`.
+        Linux ignores IP_MINTTL (ip(7)) on UDP and raw sockets, so this is a filter that the kernel
+        runs before the one of `set_bpf` (socket(7), SO_ATTACH_FILTER, Linux 2.2). It takes no
+        privilege; a filter that was locked makes it EPERM.
         """
         return self._min_ttl
 

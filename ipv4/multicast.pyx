@@ -40,7 +40,8 @@ class Membership:
     __slots__ = ()
 
     def join_group(self, group, interface=None):
-        """Hear a group from any source (MCAST_JOIN_GROUP, RFC 3678).
+        """Hear a group from any source (ip(7); RFC 3678, MCAST_JOIN_GROUP, Linux 2.6). Neither
+        this nor any other membership takes a privilege.
 
         Parameters
         ----------
@@ -63,7 +64,8 @@ class Membership:
         change(self, "join_group", c.MCAST_JOIN_GROUP, group, None, interface)
 
     def leave_group(self, group, interface=None):
-        """Stop hearing a group, with whatever source filter it has; see `join_group`.
+        """Stop hearing a group, with whatever source filter it has (ip(7); RFC 3678,
+        MCAST_LEAVE_GROUP, Linux 2.6); see `join_group`.
 
         Raises
         ------
@@ -73,7 +75,8 @@ class Membership:
         change(self, "leave_group", c.MCAST_LEAVE_GROUP, group, None, interface)
 
     def join_source_specific_group(self, group, source, interface=None):
-        """Hear a group from one source, beside those joined before (RFC 4607).
+        """Hear a group from one source, beside those joined before (ip(7); RFC 4607; RFC 3678,
+        MCAST_JOIN_SOURCE_GROUP, Linux 2.6).
 
         Parameters
         ----------
@@ -93,7 +96,8 @@ class Membership:
                interface)
 
     def leave_source_specific_group(self, group, source, interface=None):
-        """Stop hearing a group from one source; see `join_source_specific_group`.
+        """Stop hearing a group from one source (ip(7); RFC 3678, MCAST_LEAVE_SOURCE_GROUP, Linux
+        2.6); see `join_source_specific_group`.
 
         Raises
         ------
@@ -105,7 +109,8 @@ class Membership:
                interface)
 
     def exclude_source_specific_group(self, group, source, interface=None):
-        """Hear a group that was joined for any source, but for this one (MCAST_BLOCK_SOURCE).
+        """Hear a group that was joined for any source, but for this one (ip(7); RFC
+        3678, MCAST_BLOCK_SOURCE, Linux 2.6).
 
         Raises
         ------
@@ -117,7 +122,7 @@ class Membership:
                interface)
 
     def include_source_specific_group(self, group, source, interface=None):
-        """Hear an excluded source again (MCAST_UNBLOCK_SOURCE).
+        """Hear an excluded source again (ip(7); RFC 3678, MCAST_UNBLOCK_SOURCE, Linux 2.6).
 
         Raises
         ------
@@ -129,7 +134,7 @@ class Membership:
                interface)
 
     def join_all(self, group, interfaces=None):
-        """Join a group on several interfaces.
+        """Join a group on several interfaces, as `join_group` does (ip(7); Linux 2.6).
 
         Parameters
         ----------
@@ -157,7 +162,8 @@ class Membership:
         return outcome
 
     def source_filter(self, group, interface=None):
-        """The full source filter of a group (MCAST_MSFILTER, RFC 3678 section 4.2).
+        """The full source filter of a group (ip(7); RFC 3678 section 5.2, MCAST_MSFILTER, Linux
+        2.6).
 
         Returns
         -------
@@ -175,7 +181,8 @@ class Membership:
         return ("include" if mode == 1 else "exclude"), sources
 
     def set_source_filter(self, group, mode, sources, interface=None):
-        """Replace the whole source filter of a group at once (MCAST_MSFILTER).
+        """Replace the whole source filter of a group at once (ip(7); RFC 3678 section 5.2,
+        MCAST_MSFILTER, Linux 2.6).
 
         Parameters
         ----------
@@ -203,9 +210,10 @@ class Membership:
     def multicast_interface(self):
         """The interface that multicast packets leave by, as `Interface`; None for the route's.
 
-        Linux gives back no more than an address, and none when an index was set (ip(7),
-        IP_MULTICAST_IF), so what is read is what was set here; on a socket that came with an
-        address set, the interface that has it. It can be set to any form of an interface.
+        It can be set to any form of an interface (ip(7), IP_MULTICAST_IF, Linux 1.2), without
+        privilege. Linux gives back no more than an address, and none when an index was set, so
+        what is read is what was set here; on a socket that came with an address set, the
+        interface that has it.
 
         Raises
         ------

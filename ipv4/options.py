@@ -160,7 +160,7 @@ class BufferOption(IntOption):
         if self.forced >= 0:
             try:
                 conn._set_int(self.level, self.forced, number, self.forced_name)
-            except PermissionError:
+            except OSError:  # not allowed, or older than the forced form: the plain one decides
                 pass
             else:
                 return
@@ -176,18 +176,19 @@ class UnicastOptions:
         "IP_TOS",
         0,
         255,
-        """Type of service of packets sent, 0-255 (ip(7), IP_TOS; RFC 2474, RFC 3168).
+        """Type of service of packets sent, 0-255 (ip(7), IP_TOS, Linux 1.0; RFC 2474, RFC 3168).
 
-        On TCP the kernel keeps the two ECN bits for itself. Classes above 0xa0 need
-        CAP_NET_ADMIN on some kernels. RawConn packets carry their own header's value instead.
+        On TCP the kernel keeps the two ECN bits for itself. Old kernels want CAP_NET_ADMIN for
+        classes above 0xa0. RawConn packets carry their own header's value instead.
         """,
     )
     ttl = TTLOption(
         "IP_TTL",
         -1,
         255,
-        """Time to live of unicast packets sent, 1-255 hops; -1 restores the system's default
-        (ip(7), IP_TTL). RawConn packets carry their own header's value instead.
+        """Time to live of unicast packets sent, 1-255 hops; -1 restores the system's default,
+        the sysctl net.ipv4.ip_default_ttl (ip(7), IP_TTL, Linux 1.0). RawConn packets carry their
+        own header's value instead.
         """,
     )
 
@@ -202,13 +203,13 @@ class DatagramOptions(UnicastOptions):
         -1,
         255,
         """Time to live of multicast packets sent, 0-255 hops, 1 by default; -1 restores that
-        (ip(7), IP_MULTICAST_TTL). 0 keeps them on this host.
+        (ip(7), IP_MULTICAST_TTL, Linux 1.2; RFC 1112). 0 keeps them on this host.
         """,
     )
     multicast_loopback = FlagOption(
         "IP_MULTICAST_LOOP",
         """Whether multicast packets sent are heard by this host's own members; True by default
-        (ip(7), IP_MULTICAST_LOOP).
+        (ip(7), IP_MULTICAST_LOOP, Linux 1.2). It is the sender's setting that counts.
         """,
     )
     multicast_all = FlagOption(
@@ -223,8 +224,9 @@ class DatagramOptions(UnicastOptions):
         0,
         5,
         """How packets are kept within the path's MTU, a `PathMTUDiscovery` (ip(7),
-        IP_MTU_DISCOVER). DO sets "don't fragment" and refuses larger datagrams with EMSGSIZE;
-        PROBE sets it too but ignores the MTU learned; INTERFACE and OMIT need Linux 3.13.
+        IP_MTU_DISCOVER, Linux 2.2; RFC 1191). DO sets "don't fragment" and refuses larger datagrams
+        with EMSGSIZE; PROBE (Linux 2.6.22) sets it too but ignores the MTU learned; INTERFACE
+        (3.13) goes by the interface's MTU and never sets it; OMIT (3.15) also fragments here.
         """,
         enum="PathMTUDiscovery",
     )
@@ -232,14 +234,16 @@ class DatagramOptions(UnicastOptions):
         "SO_BINDTOIFINDEX",
         "SOL_SOCKET",
         """The one interface that the socket sends and receives by, None for all (socket(7),
-        SO_BINDTOIFINDEX, Linux 5.1). Changing it once set needs CAP_NET_RAW.
+        SO_BINDTODEVICE; SO_BINDTOIFINDEX, Linux 5.1). Setting it needs CAP_NET_RAW, since Linux
+        5.7 only where it was set already.
         """,
     )
     unicast_interface = InterfaceOption(
         "IP_UNICAST_IF",
         "IPPROTO_IP",
         """The interface that unicast packets leave by, None for the route's (ip(7),
-        IP_UNICAST_IF, Linux 3.4). What is received is not restricted.
+        IP_UNICAST_IF, Linux 3.4). What is received is not restricted. An index that no interface
+        has is EADDRNOTAVAIL.
         """,
         swapped=True,
     )
@@ -247,8 +251,8 @@ class DatagramOptions(UnicastOptions):
         "SO_MARK",
         0,
         0xFFFFFFFF,
-        """Mark of packets sent, for policy routing and firewalls (socket(7), SO_MARK). Setting
-        it needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17.
+        """Mark of packets sent, for policy routing and firewalls (socket(7), SO_MARK, Linux
+        2.6.25). Setting it needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17.
         """,
         level="SOL_SOCKET",
     )
@@ -256,28 +260,28 @@ class DatagramOptions(UnicastOptions):
         "SO_PRIORITY",
         0,
         0x7FFFFFFF,
-        """Queueing priority of packets sent (socket(7), SO_PRIORITY). Beyond 0-6 it needs
-        CAP_NET_ADMIN.
+        """Queueing priority of packets sent (socket(7), SO_PRIORITY, Linux 2.2). Beyond 0-6 it
+        needs CAP_NET_ADMIN; newer kernels are content with CAP_NET_RAW. Setting `tos` changes it.
         """,
         level="SOL_SOCKET",
     )
     freebind = FlagOption(
         "IP_FREEBIND",
-        """Whether the socket may bind to an address that no interface has (ip(7),
-        IP_FREEBIND).
+        """Whether the socket may bind to an address that no interface has, or has not
+        yet (ip(7), IP_FREEBIND, Linux 2.4). It needs no privilege.
         """,
     )
     transparent = FlagOption(
         "IP_TRANSPARENT",
         """Whether the socket may bind to, send from and receive for foreign addresses, as a
-        transparent proxy does (ip(7), IP_TRANSPARENT). Setting it needs CAP_NET_ADMIN or
-        CAP_NET_RAW.
+        transparent proxy does (ip(7), IP_TRANSPARENT, Linux 2.6.24; the kernel's
+        networking/tproxy document). Turning it on needs CAP_NET_ADMIN or CAP_NET_RAW.
         """,
     )
     broadcast = FlagOption(
         "SO_BROADCAST",
         """Whether broadcast destinations may be sent to, which otherwise is EACCES (socket(7),
-        SO_BROADCAST).
+        SO_BROADCAST, Linux 1.0; RFC 919).
         """,
         level="SOL_SOCKET",
     )
@@ -286,37 +290,39 @@ class DatagramOptions(UnicastOptions):
         0,
         0x7FFFFFFF,
         """Microseconds that a blocking receive polls the device's queue (socket(7),
-        SO_BUSY_POLL, Linux 3.11). Raising it needs CAP_NET_ADMIN.
+        SO_BUSY_POLL, Linux 3.11). Most kernels want CAP_NET_ADMIN for raising it, not the
+        newest. The default is the sysctl net.core.busy_read.
         """,
         level="SOL_SOCKET",
     )
     receive_buffer = BufferOption(
         "SO_RCVBUF",
         "SO_RCVBUFFORCE",
-        """Bytes that may wait to be read. Setting asks for the forced variant, which only
-        CAP_NET_ADMIN may, then for the plain one, which net.core.rmem_max limits; reading gives
-        what the kernel granted, twice what was asked to account for its own needs (socket(7),
-        SO_RCVBUF).
+        """Bytes that may wait to be read (socket(7), SO_RCVBUF). Setting asks for the forced
+        variant (SO_RCVBUFFORCE, Linux 2.6.14), which only CAP_NET_ADMIN may, then for the plain
+        one, which the sysctl net.core.rmem_max limits; reading gives what the kernel granted,
+        twice what was asked to account for its own needs.
         """,
     )
     send_buffer = BufferOption(
         "SO_SNDBUF",
         "SO_SNDBUFFORCE",
-        """Bytes that may wait to be sent, like `receive_buffer`, limited by net.core.wmem_max
-        (socket(7), SO_SNDBUF).
+        """Bytes that may wait to be sent, like `receive_buffer` (socket(7), SO_SNDBUF; and
+        SO_SNDBUFFORCE, Linux 2.6.14, with CAP_NET_ADMIN), else limited by net.core.wmem_max.
         """,
     )
     receive_errors = FlagOption(
         "IP_RECVERR",
         """Whether ICMP errors and local ones are kept in the error queue for `read_error`
-        (ip(7), IP_RECVERR). On an unconnected socket such an error never fails a call for
-        another datagram; on a connected one it is raised once.
+        (ip(7), IP_RECVERR, Linux 2.2; RFC 1122 section 4.1.3.3). On an unconnected
+        socket such an error never fails a call for another datagram; on a connected one it is
+        raised once.
         """,
     )
 
     @property
     def path_mtu(self):
-        """Known MTU of the path to the peer, in bytes; read-only (ip(7), IP_MTU).
+        """Known MTU of the path to the peer, in bytes; read-only (ip(7), IP_MTU, Linux 2.2).
 
         Raises
         ------
@@ -328,14 +334,16 @@ class DatagramOptions(UnicastOptions):
     @property
     def ip_options(self):
         """IP options of every packet sent, at most 40 bytes; ``b""`` for none (ip(7),
-        IP_OPTIONS). The kernel pads them to a multiple of 4.
+        IP_OPTIONS, Linux 2.0; RFC 791). The kernel pads them to a multiple of 4. Kinds that it
+        does not know, and with newer kernels source routes, need CAP_NET_RAW.
 
         Raises
         ------
         ValueError
             For more than 40 bytes.
         OSError
-            EINVAL for options that the kernel finds malformed.
+            EINVAL for options that the kernel finds malformed, or does not know and the process
+            has not CAP_NET_RAW; EPERM for source routes without it.
         """
         return self._get_bytes(KERNEL["IPPROTO_IP"], KERNEL["IP_OPTIONS"], 40, "IP_OPTIONS")
 
@@ -402,8 +410,9 @@ class RawOptions(DatagramOptions):
     @property
     def router_alert(self):
         """Whether packets to be forwarded that bear the Router Alert option come here instead
-        (RFC 2113; ip(7), IP_ROUTER_ALERT). Linux cannot be asked for its state: what was set is
-        what is read.
+        (RFC 2113; ip(7), IP_ROUTER_ALERT, Linux 2.2). It takes no privilege beyond the CAP_NET_RAW
+        that opened the socket; with protocol 255 it is EINVAL. Linux cannot be asked for its state:
+        what was set is what is read.
         """
         return self._router_alert
 

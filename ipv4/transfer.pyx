@@ -87,7 +87,7 @@ cdef class Transfer(Endpoint):
         self.segmenting = True
 
     def set_control_message(self, flags, on):
-        """Choose what received packets tell in their `ControlMessage`.
+        """Choose what received packets tell in their `ControlMessage` (ip(7), socket(7), udp(7)).
 
         Parameters
         ----------
@@ -105,6 +105,13 @@ cdef class Transfer(Endpoint):
             As setsockopt(2); flags of options that were set before it stay set.
         NotImplementedError
             If this system has no option for a flag.
+
+        Notes
+        -----
+        None of it takes a privilege. TTL (IP_RECVTTL), SRC, DST and INTERFACE (IP_PKTINFO), TOS
+        (IP_RECVTOS) and OPTIONS (IP_RECVOPTS) are there since Linux 2.2, TIMESTAMP
+        (SO_TIMESTAMPNS) since 2.6.22, ORIGINAL_DST (IP_RECVORIGDSTADDR) since 2.6.29, DROPS
+        (SO_RXQ_OVFL) since 2.6.33, SEGMENT_SIZE (UDP_GRO) since 5.0.
         """
         cdef uint32_t asked = <uint32_t>as_int(flags, 0, 1023, "flags")
         cdef uint32_t wanted, bits
@@ -139,7 +146,8 @@ cdef class Transfer(Endpoint):
 
     @property
     def segmentation(self):
-        """Whether payloads given with a `segment_size` are cut by the kernel (UDP_SEGMENT).
+        """Whether payloads given with a `segment_size` are cut by the kernel (udp(7), UDP_SEGMENT,
+        Linux 4.18; it takes no privilege).
 
         It turns False when an interface refused with EIO: that payload, and all from then on,
         leaves segment by segment, one system call each. It can be set either way.
@@ -612,7 +620,7 @@ cdef class Transfer(Endpoint):
     # The error queue
 
     def read_error(self):
-        """Take one entry from the error queue (ip(7), IP_RECVERR); never waits.
+        """Take one entry from the error queue (ip(7), IP_RECVERR, Linux 2.2); never waits.
 
         Returns
         -------
@@ -662,7 +670,9 @@ cdef class Transfer(Endpoint):
                          if header.msg_namelen >= sizeof(name) else None)
 
     def set_timestamping(self, flags):
-        """Ask for timestamps (SO_TIMESTAMPING, Linux's networking/timestamping document).
+        """Ask for timestamps (socket(7); SO_TIMESTAMPING, Linux 2.6.30, and the kernel's
+        networking/timestamping document). It takes no privilege; that the device stamps in
+        hardware is switched on by another who has CAP_NET_ADMIN.
 
         Parameters
         ----------
