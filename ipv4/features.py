@@ -2,9 +2,10 @@
 
 import socket
 
-from .conn import PacketConn, RawConn
+from .conn import Conn, PacketConn, RawConn
 from .constants import ControlFlags, PathMTUDiscovery
 from .control import ControlMessage
+from .filtering import ICMPFilter
 from .message import Message
 
 __all__ = ["features"]
@@ -80,6 +81,24 @@ def _ping():
     PacketConn.ping("127.0.0.1").close()
 
 
+def _raw_option(name, value):
+    def attempt():
+        with RawConn.ip(socket.IPPROTO_ICMP, "127.0.0.1", **{name: value}):
+            pass
+
+    return attempt
+
+
+def _tcp_min_ttl():
+    with socket.socket() as sock:
+        Conn(sock).min_ttl = 1
+
+
+def _multicast():
+    with _loopback(multicast_ttl=1, multicast_loopback=True, multicast_interface=1) as conn:
+        conn.join_group("224.0.0.254", 1)
+
+
 def _bpf():
     from . import bpf
 
@@ -133,11 +152,17 @@ ATTEMPTS = {
     "send segments (UDP_SEGMENT)": _send(segment_size=1),
     "timestamping": _timestamping,
     "error queue": _option("receive_errors", True),
+    "multicast": _multicast,
     "source-specific multicast": _source_filter,
     "multicast_all": _option("multicast_all", False),
     "path MTU discovery": _option("path_mtu_discovery", PathMTUDiscovery.PROBE),
     "bound_interface": _option("bound_interface", 1),
     "unicast_interface": _option("unicast_interface", 1),
+    "options of every packet": _option("ip_options", b"\x01"),
+    "router_alert": _raw_option("router_alert", True),
+    "icmp_filter": _raw_option("icmp_filter", ICMPFilter()),
+    "minimum TTL on TCP": _tcp_min_ttl,
+    "broadcast": _option("broadcast", True),
     "freebind": _option("freebind", True),
     "transparent": _option("transparent", True),
     "mark": _option("mark", 1),
