@@ -65,6 +65,7 @@ def test_nothing_grows(table, name):
         assert abs(sys.getrefcount(None) - none) < BLOCKS
 
 
+@pytest.mark.unsanitized
 def test_a_leak_is_seen():
     """The same measure on a function that leaks."""
     kept = []

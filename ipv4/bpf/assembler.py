@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import islice
+from itertools import islice, starmap
 from struct import Struct
 
 from . import opcodes as bpf
@@ -135,7 +135,7 @@ def disassemble(raw: Iterable[Word]) -> tuple[list[Instruction], bool]:
         For what is no machine word; the first one, counted from 1.
     """
     decoded = [_word(number, item).disassemble() for number, item in enumerate(raw, 1)]
-    return decoded, not any(isinstance(item, RawInstruction) for item in decoded)
+    return decoded, RawInstruction not in map(type, decoded)
 
 
 def _word(number: int, item: Word) -> RawInstruction:
@@ -183,7 +183,7 @@ def to_raw(program: Iterable[Instruction | Word]) -> list[RawInstruction]:
 
 def pack(raw: Iterable[RawInstruction]) -> bytes:
     """Lay out machine words as the kernel's array of ``struct sock_filter``, 8 bytes each."""
-    return b"".join(_SOCK_FILTER.pack(*word) for word in raw)
+    return b"".join(starmap(_SOCK_FILTER.pack, raw))
 
 
 def loads(text: str | bytes) -> list[RawInstruction]:

@@ -72,7 +72,7 @@ class Instruction:
             object.__setattr__(self, field, value)
 
     def _values(self) -> tuple[int, ...]:
-        return tuple(getattr(self, field) for field in self.__match_args__)
+        return tuple(map(self.__getattribute__, self.__match_args__))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__} is immutable")
