@@ -1,4 +1,4 @@
-"""The acceptance list of a port of golang.org/x/net/ipv4: which tests show each line.
+"""The acceptance list of a port of golang.org/x/net/ipv4 and more: which tests show each line.
 
 A line is shown by the tests named; here it is asserted that they are there, so that none is
 renamed or dropped unnoticed.
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 LINES = {
     "header vectors both ways, and the order of errors": [
@@ -76,13 +77,67 @@ LINES = {
     ],
 }
 
+# What goes beyond the reference, line by line as well.
+BEYOND = {
+    "ECN, kernel timestamps, lost datagrams, TTL and TOS of each packet": [
+        "test_beyond.test_tos_and_ecn",
+        "test_beyond.test_a_timestamp_lies_between_send_and_read",
+        "test_faults_injected.test_a_full_receive_queue_is_counted",
+        "test_beyond.test_packets_of_two_senders_between_hosts",
+    ],
+    "the error queue": [
+        "test_error_queue.test_a_closed_port_of_this_host",
+        "test_error_queue.test_routers_on_the_way_and_a_closed_port_at_its_end",
+        "test_error_queue.test_a_router_with_a_smaller_mtu",
+        "test_error_queue.test_the_error_of_one_destination_does_not_fail_the_next",
+        "test_error_queue.test_a_transmit_timestamp_lies_between_the_call_and_the_receivers",
+        "test_cli_trace.TestPrivilege",
+    ],
+    "options": [
+        "test_beyond.test_multicast_all",
+        "test_beyond.test_source_filter",
+        "test_beyond.test_a_source_filter_between_hosts",
+        "test_beyond.test_a_transparent_proxy",
+        "test_beyond.test_a_bound_interface_hears_only_its_own",
+        "test_beyond.test_min_ttl_is_kept_by_the_kernel",
+        "test_beyond.test_sockets_of_two_other_namespaces",
+        "test_beyond.test_steering_a_group_of_sockets",
+        "test_missing_options.test_setting_it_raises_and_features_tells",
+        "test_docs.test_docstring_of_an_option_says_since_when_and_where_to_read_on",
+        "test_docs.test_docstring_of_an_option_names_the_capability_that_it_takes",
+    ],
+    "Router Alert and IGMP": [
+        "test_beyond.test_router_alert_on_a_forwarding_router",
+        "test_beyond.test_an_igmp_report_is_read_with_its_router_alert",
+        "test_beyond.test_a_querier_accepts_our_igmp_reports",
+    ],
+    "replies": [
+        "test_beyond.test_a_reply_leaves_from_where_the_request_came",
+        "test_beyond.test_a_reply_leaves_by_the_interface_of_the_request",
+    ],
+    "checksums": [
+        "test_checksum.test_every_length",
+        "test_checksum.test_in_chunks",
+        "test_checksum.test_the_kernel_agrees",
+    ],
+    "event loops": [
+        "test_aio.test_cancelling_a_read_loses_nothing",
+        "test_aio.test_cancelling_a_read_of_batches_loses_nothing",
+        "test_aio.test_leaving_a_loop_over_batches_loses_nothing",
+        "test_aio.test_two_tasks_read_one_conn",
+        "test_aio.test_closing_under_waiting_tasks",
+        "test_aio.test_deadlines_are_the_loops_own",
+    ],
+}
+LINES |= BEYOND
+
 
 @pytest.mark.parametrize("tests", LINES.values(), ids=LINES)
 def test_each_line_has_its_tests(tests):
     for test in tests:
         module, _, name = test.partition(".")
         tree = ast.parse((HERE / f"{module}.py").read_text(encoding="utf-8"))
-        assert name in [each.name for each in tree.body if isinstance(each, ast.FunctionDef)]
+        assert name in [each.name for each in tree.body if isinstance(each, NAMED)]
 
 
 def test_each_defect_has_its_test():

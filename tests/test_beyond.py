@@ -370,9 +370,23 @@ def test_min_ttl_is_kept_by_the_kernel(conn):
 
 
 def test_min_ttl_on_tcp():
-    with socket.socket() as sock, Conn(sock) as conn:
+    """Who is too far away is not even answered; who is near enough is served."""
+    with socket.create_server(("127.0.0.1", 0)) as server, Conn(server) as conn:
         conn.min_ttl = 254
         assert conn.min_ttl == 254
+        server.settimeout(10)
+        clients = [socket.socket() for _ in range(2)]
+        for client, ttl in zip(clients, (253, 254), strict=True):
+            client.setblocking(False)
+            Conn(client).ttl = ttl
+            assert client.connect_ex(server.getsockname()) == errno.EINPROGRESS
+        accepted, peer = server.accept()
+        assert peer == clients[1].getsockname()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        for sock in (accepted, *clients):
+            sock.close()
 
 
 def test_a_locked_filter(conn):
