@@ -140,7 +140,7 @@ cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noe
     cdef uint32_t value = 0, octet
     cdef unsigned char digit
     cdef Py_ssize_t i = 0
-    cdef int part, more
+    cdef int part, _
     for part in range(4):
         if part:
             if text[i] != 46:  # "."
@@ -151,7 +151,7 @@ cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noe
             return False
         i += 1
         if octet:
-            for more in range(2):
+            for _ in range(2):
                 digit = <unsigned char>(text[i] - 48)
                 if digit > 9:
                     break
