@@ -5,6 +5,7 @@ import select
 import time
 
 import pytest
+from support import eventually
 
 from ipv4 import (
     ControlFlags,
