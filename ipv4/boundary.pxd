@@ -31,6 +31,7 @@ cdef PyMemberDef member(const char *name, Py_ssize_t offset, const char *doc) no
 cdef int plain_attribute(type owner, PyMemberDef *field) except -1
 
 
+cpdef str shown(object value)
 cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -1
 
 

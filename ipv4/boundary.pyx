@@ -11,7 +11,7 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport UINT32_MAX, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset, strerror
 
 from .libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
@@ -23,6 +23,7 @@ cdef extern from "Python.h":
     # CPython's compact ASCII strings: the bytes of an exact str, without making a copy.
     bint PyUnicode_IS_COMPACT_ASCII(object text)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    object PyUnicode_FromObject(object text)
     object PyUnicode_New(Py_ssize_t size, unsigned int maxchar)
     unsigned char *PyUnicode_1BYTE_DATA(object text)
 
@@ -83,7 +84,7 @@ cdef int plain_attribute(type owner, PyMemberDef *field) except -1:
     return ipv4_put_in_type(owner, field.name, PyDescr_NewMember(owner, field))
 
 
-cdef str shown(object value):
+cpdef str shown(object value):
     """The value for an error message: its repr, cut, and never an exception of its own."""
     try:
         text = repr(value)
@@ -105,6 +106,11 @@ cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -
     if overflow or result < low or result > high:
         raise ValueError(f"{name} must be in {low}..{high}, not {shown(value)}")
     return result
+
+
+def integer(value, low, high, name):
+    """`as_int` for the modules that are not compiled."""
+    return as_int(value, low, high, name)
 
 
 cdef int refuse_buffer(object exporter, bint writable, str name) except -1:
@@ -188,6 +194,8 @@ cdef int as_host(object value, uint32_t *address, str name) except -1:
     cdef Py_ssize_t size
     cdef const char *text
     if isinstance(value, str):
+        if not PyUnicode_IS_COMPACT_ASCII(value):
+            value = PyUnicode_FromObject(value)  # of a subclass, whose own are never compact
         if PyUnicode_IS_COMPACT_ASCII(value):
             text = PyUnicode_AsUTF8AndSize(value, &size)
             if parse_quad(text, size, address):
@@ -198,7 +206,7 @@ cdef int as_host(object value, uint32_t *address, str name) except -1:
             memcpy(address, PyBytes_AS_STRING(packed), 4)
             return 0
     elif isinstance(value, address_class()):
-        address[0] = htonl(<uint32_t>int(value))
+        address[0] = htonl(<uint32_t>as_int(int(value), 0, UINT32_MAX, name))
         return 0
     return refuse_address(value, name)
 
@@ -227,6 +235,13 @@ cdef int as_sockaddr(object value, sockaddr_in *name_out, str name) except -1:
     name_out.sin_port = htons(port)
     name_out.sin_addr.s_addr = address
     return 0
+
+
+def bind_address(value, name):
+    """An address in any accepted form as the tuple that ``socket.bind`` takes."""
+    cdef sockaddr_in where
+    as_sockaddr(value, &where, name)
+    return peer_tuple(where.sin_addr.s_addr, where.sin_port)
 
 
 cdef str address_text(uint32_t address):

@@ -2,6 +2,7 @@
 
 import socket
 
+from .boundary import bind_address, integer
 from .endpoint import KERNEL, Endpoint, enter_netns
 from .filtering import Filtering
 from .multicast import Membership
@@ -197,12 +198,9 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
 
 def protocol_number(value):
     """A protocol as a number the kernel takes for a raw socket."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"protocol must be an integer, not {type(value).__name__}")
-    number = value.__index__()
-    if not 1 <= number <= 255:
-        raise ValueError(f"protocol must be in 1..255, not {number}")
-    return number
+    if isinstance(value, bool):
+        raise TypeError("protocol must be an integer, not bool")
+    return integer(value, 1, 255, "protocol")
 
 
 def open_conn(cls, kind, address, netns, options, reuse_address=False, reuse_port=False):
@@ -210,7 +208,7 @@ def open_conn(cls, kind, address, netns, options, reuse_address=False, reuse_por
     for name in options:
         if not hasattr(getattr(cls, name, None), "__set__"):
             raise TypeError(f"{cls.__name__} has no option {name!r}")
-    where = bind_address(address)
+    where = ("0.0.0.0", 0) if address is None else bind_address(address, "address")
     sock = socket.socket(socket.AF_INET, *kind) if netns is None else open_in_netns(netns, kind)
     try:
         conn = cls(sock)
@@ -229,13 +227,6 @@ def open_conn(cls, kind, address, netns, options, reuse_address=False, reuse_por
         sock.close()
         raise
     return conn
-
-
-def bind_address(address):
-    """An address in any accepted form as the tuple that ``socket.bind`` takes."""
-    from .message import Message
-
-    return Message(addr=address).addr if address is not None else ("0.0.0.0", 0)
 
 
 def open_in_netns(netns, kind):

@@ -363,13 +363,15 @@ send_tos=None, send_options=None, extra=())
 
     @src.setter
     def src(self, value):
+        cdef uint32_t address = 0
+        if value is not None:
+            as_address(value, &address, "src")
         settle(self)
         self.heard &= ~SRC
+        self._src = address
         if value is None:
             self.have &= ~SRC
-            self._src = 0
         else:
-            as_address(value, &self._src, "src")
             self.have |= SRC
 
     @property
@@ -502,10 +504,11 @@ send_tos=None, send_options=None, extra=())
 
     @segment_size.setter
     def segment_size(self, value):
+        # None and 0 both leave the payload whole.
+        cdef int64_t size = 0 if value is None else as_int(value, 0, 65535, "segment_size")
         settle(self)
         self.heard &= ~SEGMENT_SIZE
-        # None and 0 both leave the payload whole.
-        self._segment_size = 0 if value is None else as_int(value, 0, 65535, "segment_size")
+        self._segment_size = <int32_t>size
         if self._segment_size:
             self.have |= SEGMENT_SIZE
         else:
@@ -535,6 +538,13 @@ send_tos=None, send_options=None, extra=())
         cdef bytes packed
         settle(self)
         entries = []
+        try:
+            value = list(value)
+        except TypeError:
+            raise TypeError(
+                "extra must hold (level, type, bytes) triples to iterate over,"
+                f" not be {type(value).__name__}"
+            ) from None
         for entry in value:
             try:
                 level, kind, data = entry
@@ -719,6 +729,9 @@ send_tos=None, send_options=None, extra=())
         check_frames(data, length)
         while length - at >= sizeof(cmsghdr):
             memcpy(&h, data + at, sizeof(h))
+            # Again: memory that is shared, or that a call fills, may have changed since.
+            if h.cmsg_len < sizeof(h) or h.cmsg_len > length - at:
+                raise ValueError(f"control message at offset {at} changed while it was parsed")
             size = h.cmsg_len - CMSG_LEN(0)
             body = data + at + CMSG_LEN(0)
             step = CMSG_SPACE(size)

@@ -19,7 +19,7 @@ from libc.errno cimport EBADF, EINTR, ENODEV, ENOSYS, ETIMEDOUT, EAGAIN, errno
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from libc.string cimport memcpy, memset
 
-from .boundary cimport as_int, forget_peers, os_error, peer_tuple
+from .boundary cimport as_int, forget_peers, os_error, peer_tuple, shown
 from .libc cimport socket as c
 from .libc.socket cimport (
     POLLIN,
@@ -247,7 +247,7 @@ cdef class Endpoint:
     @release_gil.setter
     def release_gil(self, value):
         if value is not None and not isinstance(value, bool):
-            raise TypeError(f"release_gil must be None, True or False, not {value!r}")
+            raise TypeError(f"release_gil must be None, True or False, not {shown(value)}")
         self.gil = -1 if value is None else 1 if value else 0
 
     # Time
@@ -414,22 +414,27 @@ cdef class Endpoint:
     cdef int interface_index(self, object interface, str name) except -1:
         """Index of an interface in any accepted form; 0 for None."""
         cdef ifreq request
+        cdef int err
         cdef bytes raw
         if interface is None:
             return 0
         if isinstance(interface, tuple):
             if len(interface) != 2:
-                raise ValueError(f"{name} must be an (index, name) pair, not {interface!r}")
+                raise ValueError(f"{name} must be an (index, name) pair, not {shown(interface)}")
             return <int>as_int(interface[0], 1, INT32_MAX, f"{name}: index")
         if not isinstance(interface, str):
             return <int>as_int(interface, 1, INT32_MAX, name)
-        raw = interface.encode("utf-8", "surrogateescape")
+        try:
+            raw = str.encode(interface, "utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raw = b""
         if not 0 < len(raw) < c.IFNAMSIZ or b"\0" in raw:
-            raise ValueError(f"{name}: {interface!r} is not an interface name")
+            raise ValueError(f"{name}: {shown(interface)} is not an interface name")
         memset(&request, 0, sizeof(request))
         memcpy(request.ifr_name, PyBytes_AS_STRING(raw), len(raw))
         if ioctl(self.live_fd(), c.SIOCGIFINDEX, &request) < 0:
-            raise os_error(errno, f"{name} {interface!r}")
+            err = errno
+            raise os_error(err, f"{name} {shown(interface)}")
         return request.ifr_ifindex
 
     def _interface(self, int index):
@@ -525,7 +530,9 @@ cdef int64_t as_moment(object when) except? -1:
     try:
         seconds = when
     except OverflowError:
-        seconds = float("inf") if when > 0 else float("-inf")
+        if not isinstance(when, int):
+            raise ValueError(f"when must be a number of seconds, not {shown(when)}") from None
+        seconds = float("inf") if int(when) > 0 else float("-inf")
     if seconds != seconds:
         raise ValueError("when must be a number of seconds, not NaN")
     if seconds >= 9e9:

@@ -1,7 +1,6 @@
 """What the kernel lets through to a socket: ICMP types, BPF programs, a minimum TTL."""
 
-from operator import index
-
+from .boundary import integer
 from .endpoint import KERNEL
 
 __all__ = ["Filtering", "ICMPFilter"]
@@ -54,13 +53,7 @@ class ICMPFilter:
 
 
 def _bit(typ):
-    try:
-        number = index(typ)
-    except TypeError:
-        raise TypeError(f"typ must be an integer, not {type(typ).__name__}") from None
-    if not 0 <= number <= 31:
-        raise ValueError(f"typ must be in 0..31, the types that the kernel filters, not {number}")
-    return 1 << number
+    return 1 << integer(typ, 0, 31, "typ")
 
 
 class Filtering:
@@ -218,11 +211,6 @@ class Filtering:
 
     @min_ttl.setter
     def min_ttl(self, value):
-        try:
-            number = index(value)
-        except TypeError:
-            raise TypeError(f"min_ttl must be an integer, not {type(value).__name__}") from None
-        if not 0 <= number <= 255:
-            raise ValueError(f"min_ttl must be in 0..255, not {number}")
+        number = integer(value, 0, 255, "min_ttl")
         self._attach(self._effective(self._program, number))
         self._min_ttl = number

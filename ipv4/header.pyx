@@ -6,7 +6,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, int32_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from .boundary cimport ZERO, address_object, address_text, as_address, as_int, get_buffer
+from .boundary cimport ZERO, address_object, address_text, as_address, as_int, get_buffer, shown
 from .libc.socket cimport htons, ntohs
 
 import os
@@ -69,7 +69,7 @@ cdef int form_of(object name) except -1:
         return _system_form
     form = FORMATS.get(name) if isinstance(name, str) else None
     if form is None:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {name!r}")
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {shown(name)}")
     return form
 
 
@@ -405,15 +405,17 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     @options.setter
     def options(self, value):
         cdef Py_buffer view
+        cdef bytes long_options = None
         get_buffer(value, &view, False, "options")
         try:
             if view.len > 65535:
                 raise ValueError(f"options must be at most 40 bytes long, not {view.len}")
-            self.long_options = None
             if view.len > MAX_OPTIONS:
-                self.long_options = PyBytes_FromStringAndSize(<char *>view.buf, view.len)
+                long_options = PyBytes_FromStringAndSize(<char *>view.buf, view.len)
             else:
                 memcpy(self.short_options, view.buf, view.len)
+            # Memory may have been refused: until here, length and options still go together.
+            self.long_options = long_options
             self.options_len = <uint32_t>view.len
         finally:
             PyBuffer_Release(&view)

@@ -7,7 +7,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
-from .boundary cimport address_object, as_address, os_error
+from .boundary cimport address_object, as_address, os_error, shown
 from .endpoint cimport Endpoint
 from .libc cimport socket as c
 from .libc.socket cimport (
@@ -150,7 +150,14 @@ class Membership:
         """
         outcome = {}
         if interfaces is None:
-            interfaces = interface_names(self)
+            interfaces = interface_names(conn_of(self))
+        try:
+            interfaces = list(interfaces)
+        except TypeError:
+            raise TypeError(
+                "interfaces must be interfaces to iterate over,"
+                f" not {type(interfaces).__name__}"
+            ) from None
         for interface in interfaces:
             found = self._interface(self._interface_index(interface, "interfaces"))
             try:
@@ -203,8 +210,14 @@ class Membership:
         """
         number = MODES.get(mode) if isinstance(mode, str) else None
         if number is None:
-            raise ValueError(f'mode must be "include" or "exclude", not {mode!r}')
-        set_filter(self, group, number, list(sources), interface)
+            raise ValueError(f'mode must be "include" or "exclude", not {shown(mode)}')
+        try:
+            sources = list(sources)
+        except TypeError:
+            raise TypeError(
+                f"sources must be addresses to iterate over, not {type(sources).__name__}"
+            ) from None
+        set_filter(self, group, number, sources, interface)
 
     @property
     def multicast_interface(self):
@@ -220,7 +233,7 @@ class Membership:
         OSError
             EADDRNOTAVAIL for an unknown index, ENODEV for an unknown name.
         """
-        cdef Endpoint conn = self
+        cdef Endpoint conn = conn_of(self)
         cdef ip_mreqn current
         cdef socklen_t size = sizeof(current.imr_multiaddr)
         cdef int fd = conn.live_fd(), index = conn.multicast_index
@@ -234,14 +247,21 @@ class Membership:
 
     @multicast_interface.setter
     def multicast_interface(self, value):
-        cdef Endpoint conn = self
+        cdef Endpoint conn = conn_of(self)
         cdef ip_mreqn request
         cdef int index = conn.interface_index(value, "multicast_interface")
         memset(&request, 0, sizeof(request))
         request.imr_ifindex = index
         conn.set_raw(c.IPPROTO_IP, c.IP_MULTICAST_IF, &request, sizeof(request),
-                     f"IP_MULTICAST_IF {value!r}")
+                     f"IP_MULTICAST_IF {shown(value)}")
         conn.multicast_index = index
+
+
+cdef Endpoint conn_of(object self):
+    """The conn that a method is called on; a plain class's can be called on anything at all."""
+    if not isinstance(self, Endpoint):
+        raise TypeError(f"self must be a conn, not {type(self).__name__}")
+    return <Endpoint>self
 
 
 cdef int check_source(object source) except -1:
@@ -255,11 +275,12 @@ cdef void fill(sockaddr_storage *storage, uint32_t address) noexcept:
     name.sin_addr.s_addr = address
 
 
-cdef int change(Endpoint conn, str verb, int option, object group, object source,
+cdef int change(object self, str verb, int option, object group, object source,
                 object interface) except -1:
     """One membership call; without source the kernel takes a group_req."""
     cdef group_source_req with_source
     cdef group_req without
+    cdef Endpoint conn = conn_of(self)
     cdef uint32_t group_address, source_address
     cdef int index, fd, rc
     as_address(group, &group_address, "group")
@@ -287,11 +308,11 @@ cdef int change(Endpoint conn, str verb, int option, object group, object source
 
 cdef object failure(int err, str verb, object group, object source, object interface):
     """An OSError that says what was attempted, and for ENOBUFS which limit was met (ip(7))."""
-    cdef str what = f"{verb} {group}"
+    cdef str what = f"{verb} {told(group)}"
     if source is not None:
-        what += f" from {source}"
+        what += f" from {told(source)}"
     if interface is not None:
-        what += f" on {interface[1] if isinstance(interface, tuple) else interface}"
+        what += f" on {told(interface[1] if isinstance(interface, tuple) else interface)}"
     if err == ENOBUFS:
         name = "igmp_max_memberships" if source is None else "igmp_max_msf"
         what += f"; the sysctl net.ipv4.{name} limits it"
@@ -301,6 +322,14 @@ cdef object failure(int err, str verb, object group, object source, object inter
         except OSError:
             pass
     return os_error(err, what)
+
+
+cdef str told(object value):
+    """The value's text, from whose own code no other error may come."""
+    try:
+        return f"{value}"
+    except Exception:
+        return shown(value)
 
 
 cdef list interface_names(Endpoint conn):
@@ -354,7 +383,8 @@ cdef int index_with_address(Endpoint conn, uint32_t address) except -1:
         PyMem_Free(found)
 
 
-cdef tuple get_filter(Endpoint conn, object group, object interface):
+cdef tuple get_filter(object self, object group, object interface):
+    cdef Endpoint conn = conn_of(self)
     cdef uint32_t address
     cdef size_t room = GROUP_FILTER_SIZE(MAX_SOURCES)
     cdef socklen_t size = <socklen_t>room
@@ -384,8 +414,9 @@ cdef tuple get_filter(Endpoint conn, object group, object interface):
         PyMem_Free(request)
 
 
-cdef int set_filter(Endpoint conn, object group, int mode, list sources,
+cdef int set_filter(object self, object group, int mode, list sources,
                     object interface) except -1:
+    cdef Endpoint conn = conn_of(self)
     cdef uint32_t address, source
     cdef size_t room
     cdef int fd, index, err

@@ -5,8 +5,8 @@ one is adding a row.
 """
 
 import sys
-from operator import index
 
+from .boundary import integer, shown
 from .endpoint import KERNEL
 
 __all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions"]
@@ -70,14 +70,7 @@ class IntOption(Option):
         self.enum = enum
 
     def check(self, value):
-        try:
-            number = index(value)
-        except TypeError:
-            given = type(value).__name__
-            raise TypeError(f"{self.name} must be an integer, not {given}") from None
-        if not self.low <= number <= self.high:
-            raise ValueError(f"{self.name} must be in {self.low}..{self.high}, not {number}")
-        return number
+        return integer(value, self.low, self.high, self.name)
 
     def show(self, value):
         if self.enum is None:
@@ -93,7 +86,7 @@ class IntOption(Option):
         number = self.check(value)
         if number > 0x7FFFFFFF:  # the door takes a C int; the kernel reads the same 32 bits
             number -= 1 << 32
-        conn._set_int(self.level, self.option, number, f"{self.kernel_name} {value}")
+        conn._set_int(self.level, self.option, number, f"{self.kernel_name} {shown(value)}")
 
 
 class TTLOption(IntOption):
@@ -144,7 +137,9 @@ class InterfaceOption(Option):
 
     def __set__(self, conn, value):
         number = conn._interface_index(value, self.name)
-        conn._set_int(self.level, self.option, self.swap(number), f"{self.kernel_name} {value!r}")
+        conn._set_int(
+            self.level, self.option, self.swap(number), f"{self.kernel_name} {shown(value)}"
+        )
 
 
 class BufferOption(IntOption):
@@ -349,13 +344,7 @@ class DatagramOptions(UnicastOptions):
 
     @ip_options.setter
     def ip_options(self, value):
-        try:
-            raw = bytes(memoryview(value))
-        except TypeError:
-            given = type(value).__name__
-            raise TypeError(f"ip_options must be a bytes-like object, not {given}") from None
-        if len(raw) > 40:
-            raise ValueError(f"ip_options must be at most 40 bytes long, not {len(raw)}")
+        raw = _bytes(value, 40, "ip_options", "a bytes-like object")
         self._set_bytes(KERNEL["IPPROTO_IP"], KERNEL["IP_OPTIONS"], raw, "IP_OPTIONS")
 
     def getsockopt(self, level, option, buflen=0):
@@ -368,8 +357,9 @@ class DatagramOptions(UnicastOptions):
         buflen : int
             0 for an integer, else how many bytes to ask for, up to 65535.
         """
-        level, option = _number(level, "level"), _number(option, "option")
-        buflen = _number(buflen, "buflen", 65535)
+        level = integer(level, 0, 0x7FFFFFFF, "level")
+        option = integer(option, 0, 0x7FFFFFFF, "option")
+        buflen = integer(buflen, 0, 65535, "buflen")
         what = f"level {level} option {option}"
         if buflen:
             return self._get_bytes(level, option, buflen, what)
@@ -385,19 +375,17 @@ class DatagramOptions(UnicastOptions):
         value : int or bytes-like
             A C int, or the bytes of what the option takes.
         """
-        level, option = _number(level, "level"), _number(option, "option")
+        level = integer(level, 0, 0x7FFFFFFF, "level")
+        option = integer(option, 0, 0x7FFFFFFF, "option")
         what = f"setsockopt level {level} option {option}"
         if hasattr(value, "__index__"):
-            value = index(value)
-            if not -(1 << 31) <= value < 1 << 32:
-                raise ValueError(f"value must fit 32 bits, not {value}")
+            try:
+                value = integer(value, -(1 << 31), (1 << 32) - 1, "value")
+            except ValueError:
+                raise ValueError(f"value must fit 32 bits, not {shown(value)}") from None
             self._set_int(level, option, value - (1 << 32) if value > 0x7FFFFFFF else value, what)
         else:
-            try:
-                raw = bytes(memoryview(value))
-            except TypeError:
-                given = type(value).__name__
-                raise TypeError(f"value must be an integer or bytes-like, not {given}") from None
+            raw = _bytes(value, 0x7FFFFFFF, "value", "an integer or bytes-like")
             self._set_bytes(level, option, raw, what)
         self._expect_control()
 
@@ -426,11 +414,13 @@ class RawOptions(DatagramOptions):
         self._router_alert = bool(value)
 
 
-def _number(value, name, high=0x7FFFFFFF):
+def _bytes(value, limit, name, wanted):
+    """A copy of a buffer, whose length is looked at before."""
     try:
-        number = index(value)
+        view = memoryview(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
-    if not 0 <= number <= high:
-        raise ValueError(f"{name} must be in 0..{high}, not {number}")
-    return number
+        raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}") from None
+    with view:
+        if view.nbytes > limit:
+            raise ValueError(f"{name} must be at most {limit} bytes long, not {view.nbytes}")
+        return bytes(view)

@@ -29,7 +29,15 @@ from libc.errno cimport (
 from libc.stdint cimport INT32_MAX, int32_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from .boundary cimport address_object, address_text, as_flags, as_int, os_error, peer_tuple
+from .boundary cimport (
+    address_object,
+    address_text,
+    as_flags,
+    as_int,
+    os_error,
+    peer_tuple,
+    shown,
+)
 from .control cimport CONTROL_ROOM, ControlMessage
 from .endpoint cimport NEVER, Endpoint, Patience, generation
 from .libc cimport socket as c
@@ -157,7 +165,7 @@ cdef class Transfer(Endpoint):
     @segmentation.setter
     def segmentation(self, value):
         if not isinstance(value, bool):
-            raise TypeError(f"segmentation must be True or False, not {value!r}")
+            raise TypeError(f"segmentation must be True or False, not {shown(value)}")
         self.segmenting = value
 
     # Failed system calls
@@ -324,8 +332,15 @@ cdef class Transfer(Endpoint):
             sent twice. At the write deadline the rest is returned with TimeoutError.
         """
         cdef Py_ssize_t at = 0, total
-        if type(messages) is not MessageBatch and not isinstance(messages, (list, tuple)):
-            messages = list(messages)
+        if type(messages) is not MessageBatch:
+            # A list of our own: the caller's may lose messages while a call waits.
+            try:
+                messages = list(messages)
+            except TypeError:
+                raise TypeError(
+                    "messages must be a list of Message or a MessageBatch,"
+                    f" not {type(messages).__name__}"
+                ) from None
         total = len(messages)
         failed = []
         self.live_fd()

@@ -28,7 +28,7 @@ from .instructions import (
     StoreScratch,
 )
 from .opcodes import ALUOp, Extension, Register
-from .word import Instruction, RawInstruction
+from .word import Instruction, RawInstruction, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ def assemble(instructions: Iterable[Instruction]) -> list[RawInstruction]:
     TypeError
         For what is no instruction.
     """
-    return [_assemble(number, item) for number, item in enumerate(instructions, 1)]
+    return [
+        _assemble(number, item) for number, item in enumerate(walk(instructions, "instructions"), 1)
+    ]
 
 
 def _assemble(number: int, item: Instruction) -> RawInstruction:
@@ -134,7 +136,7 @@ def disassemble(raw: Iterable[Word]) -> tuple[list[Instruction], bool]:
     TypeError, ValueError
         For what is no machine word; the first one, counted from 1.
     """
-    decoded = [_word(number, item).disassemble() for number, item in enumerate(raw, 1)]
+    decoded = [_word(number, item).disassemble() for number, item in enumerate(walk(raw, "raw"), 1)]
     return decoded, RawInstruction not in map(type, decoded)
 
 
@@ -166,7 +168,7 @@ def to_raw(program: Iterable[Instruction | Word]) -> list[RawInstruction]:
         Naming the instruction, counted from 1, and its field.
     """
     # One more than allowed is enough to refuse an iterable that never ends.
-    items = list(islice(program, bpf.MAX_INSTRUCTIONS + 1))
+    items = list(islice(walk(program, "program"), bpf.MAX_INSTRUCTIONS + 1))
     if not items:
         raise ValueError("a BPF program must have at least one instruction")
     if len(items) > bpf.MAX_INSTRUCTIONS:

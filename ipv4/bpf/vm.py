@@ -15,7 +15,7 @@ from .instructions import (
     RetConstant,
 )
 from .opcodes import ALUOp, Extension
-from .word import Instruction, RawInstruction
+from .word import Instruction, RawInstruction, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class VM:
     __slots__ = ("_program",)
 
     def __init__(self, instructions: Iterable[Instruction]) -> None:
-        program = [_known(number, item) for number, item in enumerate(instructions, 1)]
+        walked = enumerate(walk(instructions, "instructions"), 1)
+        program = [_known(number, item) for number, item in walked]
         if not program:
             raise ValueError("one or more Instructions must be specified")
         for number, instruction in enumerate(program, 1):

@@ -8,7 +8,10 @@ from operator import index
 
 TYPE_CHECKING = False  # typing's own would cost more to import than this whole package
 if TYPE_CHECKING:
-    from typing import NamedTuple, NoReturn
+    from collections.abc import Iterable, Iterator
+    from typing import NamedTuple, NoReturn, TypeVar
+
+    _Item = TypeVar("_Item")
 
     class _Word(NamedTuple):
         op: int
@@ -28,10 +31,20 @@ def integer(value: int, field: str) -> int:
         raise TypeError(f"{field} must be an integer, not {type(value).__name__}") from None
 
 
+def walk(program: Iterable[_Item], name: str) -> Iterator[_Item]:
+    try:
+        return iter(program)
+    except TypeError:
+        given = type(program).__name__
+        raise TypeError(f"{name} must be an iterable of instructions, not {given}") from None
+
+
 def unsigned(value: int, bits: int, field: str) -> int:
     number = integer(value, field)
     if not 0 <= number < 1 << bits:
-        raise ValueError(f"{field} must be in 0..{(1 << bits) - 1:#x}, not {number}")
+        # Beyond some size the interpreter refuses to write a number in decimal.
+        given = number if number.bit_length() <= 1024 else f"one of {number.bit_length()} bits"
+        raise ValueError(f"{field} must be in 0..{(1 << bits) - 1:#x}, not {given}")
     return number
 
 
