@@ -118,6 +118,9 @@ cdef int refuse_buffer(object exporter, bint writable, str name) except -1:
     if PyErr_Occurred() == NULL:
         raise MemoryError()  # so short of it that there was none to say so
     if PyObject_CheckBuffer(exporter):
+        if PyErr_ExceptionMatches(ValueError):  # a memoryview released, a mapping closed
+            PyErr_Clear()
+            raise ValueError(f"{name} must be open memory, not {shown(exporter)}")
         if not PyErr_ExceptionMatches(BufferError):
             return -1
         PyErr_Clear()

@@ -420,6 +420,8 @@ def _bytes(value, limit, name, wanted):
         view = memoryview(value)
     except TypeError:
         raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}") from None
+    except ValueError:  # a memoryview released, a mapping closed
+        raise ValueError(f"{name} must be open memory, not {shown(value)}") from None
     with view:
         if view.nbytes > limit:
             raise ValueError(f"{name} must be at most {limit} bytes long, not {view.nbytes}")
