@@ -1,29 +1,39 @@
 """The cases, once for every Python contender: what is moved, and how each contender moves it.
 
-A case is a function of a count that returns (nanoseconds, bytes of payload that arrived whole).
-Every contender sends to itself over one loopback socket, so that one thread does all the work.
+A case is a function of a count that returns (nanoseconds, bytes of payload that arrived). Every
+contender sends to itself over one loopback socket, so that one thread does all the work. Each
+length is looked at; every message of a batch bears a payload of its own, and after the time was
+taken the last ones are verified byte by byte, and nothing may be left in the queue.
 """
 
 import socket
 import struct
+from contextlib import suppress
 from time import perf_counter_ns
 
 SIZE = 64
-PAYLOAD = bytes(range(SIZE))
+PAYLOADS = [bytes((i + j) & 255 for i in range(SIZE)) for j in range(1024)]
+PAYLOAD = PAYLOADS[0]
 SEGMENT = 1400
 SEGMENTS = 46
-PROTOCOL = 253
-HEADER = bytes.fromhex("45000054000700004001000000000a00000100000a000002")[:20]
+BIG = bytes(i % SEGMENT % SIZE for i in range(SEGMENT * SEGMENTS))
+PROTOCOL = 254  # each contender its own: all raw sockets of a protocol get every packet
+PART = 128  # a small receive buffer's queue holds a few hundred: larger batches go in parts
+HEADER = bytes.fromhex("4500005400070000400100000a0000010a000002")
 CONTROL = bytes.fromhex(
     "1c000000000000000000000008000000010000007f0000017f00000100000000"
     "140000000000000000000000020000004000000000000000"
 )
 
 
-def verify(buffer, expected=PAYLOAD):
+def verify(arrived, sent=PAYLOAD):
     """A wrong byte ends the run."""
-    if bytes(buffer) != expected:
-        raise SystemExit(f"wrong bytes: {bytes(buffer)[:80]!r}")
+    if bytes(arrived) != sent:
+        raise SystemExit(f"a wrong byte arrived: {bytes(arrived)[:80]!r}")
+
+
+def wrong(length):
+    raise SystemExit(f"a packet of {length} bytes arrived")
 
 
 class Ours:
@@ -42,13 +52,21 @@ class Ours:
         except PermissionError:
             self.raw_conn = None
 
+    def nothing_left(self):
+        for conn in filter(None, (self.conn, self.raw_conn)):
+            try:
+                n, _, _ = conn.read_from(bytearray(SIZE), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+            wrong(n)
+
     def control(self, on):
         self.conn.set_control_message(self.flags, on)
 
     def fill(self, count):
         write, here = self.conn.write_to, self.here
-        for _ in range(count):
-            write(PAYLOAD, here)
+        for payload in PAYLOADS[:count]:
+            write(payload, here)
 
     def pair(self, count):
         self.control(False)
@@ -56,17 +74,17 @@ class Ours:
             self.conn.write_to,
             self.conn.read_from,
             self.here,
-            bytearray(2048),
+            bytearray(99),
         )
-        total = 0
         start = perf_counter_ns()
         for _ in range(count):
             write(PAYLOAD, here)
             n, _, _ = read(buffer)
-            total += n
+            if n != SIZE:
+                wrong(n)
         spent = perf_counter_ns() - start
         verify(buffer[:SIZE])
-        return spent, total
+        return spent, count * SIZE
 
     def pair_cm(self, count):
         self.control(True)
@@ -74,39 +92,43 @@ class Ours:
             self.conn.write_to,
             self.conn.read_from,
             self.here,
-            bytearray(2048),
+            bytearray(99),
         )
         told = self.told
-        total = 0
         start = perf_counter_ns()
         for _ in range(count):
             write(PAYLOAD, here, told)
             n, cm, _ = read(buffer)
-            cm.ttl, cm.ifindex  # noqa: B018
-            total += n
+            cm.ttl  # noqa: B018
+            cm.ifindex  # noqa: B018
+            if n != SIZE:
+                wrong(n)
         spent = perf_counter_ns() - start
         verify(buffer[:SIZE])
-        return spent, total
+        return spent, count * SIZE
 
     def receive(self, count, look=False):
         self.control(look)
-        read, buffer = self.conn.read_from, bytearray(2048)
-        spent = total = 0
-        for _ in range(0, count, 128):
-            self.fill(128)
+        read, buffer = self.conn.read_from, bytearray(99)
+        spent = 0
+        for _ in range(0, count, PART):
+            self.fill(PART)
             start = perf_counter_ns()
             if look:
-                for _ in range(128):
+                for _ in range(PART):
                     n, cm, _ = read(buffer)
-                    cm.ttl, cm.ifindex  # noqa: B018
-                    total += n
+                    cm.ttl  # noqa: B018
+                    cm.ifindex  # noqa: B018
+                    if n != SIZE:
+                        wrong(n)
             else:
-                for _ in range(128):
+                for _ in range(PART):
                     n, _, _ = read(buffer)
-                    total += n
+                    if n != SIZE:
+                        wrong(n)
             spent += perf_counter_ns() - start
-        verify(buffer[:SIZE])
-        return spent, total
+            verify(buffer[:SIZE], PAYLOADS[PART - 1])
+        return spent, count * SIZE
 
     def receive_cm(self, count):
         return self.receive(count, True)
@@ -114,7 +136,7 @@ class Ours:
     def lists(self, count):
         oob, room = self.told.marshal(), self.ipv4.new_control_message
         message = self.ipv4.Message
-        out = [message([PAYLOAD], oob, self.here) for _ in range(count)]
+        out = [message([payload], oob, self.here) for payload in PAYLOADS[:count]]
         back = [message([bytearray(SIZE)], room(self.flags)) for _ in range(count)]
         return out, back
 
@@ -122,90 +144,96 @@ class Ours:
         out = self.ipv4.MessageBatch(count, SIZE)
         back = self.ipv4.MessageBatch(count, SIZE, self.flags)
         oob = self.told.marshal()
-        for i in range(count):
-            out[i].addr = self.here
-            out[i].oob = oob
-            out.data[i, 0]
-            out[i].buffers[0][:] = PAYLOAD
+        for message, payload in zip(out, PAYLOADS, strict=False):
+            message.addr, message.oob = self.here, oob
+            message.buffers[0][:] = payload
         return out, back
+
+    def parts(self, out, back):
+        return [(out[at : at + PART], back[at : at + PART]) for at in range(0, len(out), PART)]
 
     def batch_list(self, count, size):
         self.control(True)
-        out, back = self.lists(size)
-        parts = [(out[a : a + 128], back[a : a + 128]) for a in range(0, size, 128)]
+        parts = self.parts(*self.lists(size))
         write, read = self.conn.write_batch, self.conn.read_batch
-        total = 0
         start = perf_counter_ns()
         for _ in range(0, count, size):
             for sent, got in parts:
                 if write(sent) != len(sent) or read(got) != len(got):
                     raise SystemExit("a batch went partly")
                 for m in got:
-                    total += m.n
+                    if m.n != SIZE:
+                        wrong(m.n)
                     m.addr  # noqa: B018
                     cm = m.control
-                    cm.ttl, cm.ifindex  # noqa: B018
-        spent = perf_counter_ns() - start
-        verify(back[-1].buffers[0])
-        return spent, total
+                    cm.ttl  # noqa: B018
+                    cm.ifindex  # noqa: B018
+        return self.verified(start, parts, count)
 
     def batch_ring(self, count, size):
         self.control(True)
-        out, back = self.rings(size)
-        parts = [(out[a : a + 128], back[a : a + 128]) for a in range(0, size, 128)]
+        parts = self.parts(*self.rings(size))
         write, read = self.conn.write_batch, self.conn.read_batch
-        total = 0
         start = perf_counter_ns()
         for _ in range(0, count, size):
             for sent, got in parts:
-                write(sent)
-                for n, _, _, _ in got.heads(read(got)):
-                    total += n
+                if write(sent) != len(sent) or read(got) != len(got):
+                    raise SystemExit("a batch went partly")
+                for n, _, _, _ in got.heads():
+                    if n != SIZE:
+                        wrong(n)
+        return self.verified(start, parts, count)
+
+    def verified(self, start, parts, count):
         spent = perf_counter_ns() - start
-        verify(back[size - 1].buffers[0])
-        return spent, total
+        for sent, got in parts:
+            for one, other in zip(sent, got, strict=True):
+                verify(other.buffers[0], bytes(one.buffers[0]))
+        return spent, count * SIZE
 
     def half(self, count, how):
         self.control(True)
         _, back = self.lists(64) if how == "list" else self.rings(64)
         read = self.conn.read_batch
-        spent = total = 0
+        spent = 0
         for _ in range(0, count, 64):
             self.fill(64)
             start = perf_counter_ns()
-            n = read(back)
+            if read(back) != 64:
+                raise SystemExit("a batch came partly")
             if how == "list":
                 for m in back:
-                    total += m.n
+                    if m.n != SIZE:
+                        wrong(m.n)
                     m.addr  # noqa: B018
                     cm = m.control
-                    cm.ttl, cm.ifindex  # noqa: B018
+                    cm.ttl  # noqa: B018
+                    cm.ifindex  # noqa: B018
             elif how == "ring":
-                for length, _, _, _ in back.heads(n):
-                    total += length
+                for n, _, _, _ in back.heads():
+                    if n != SIZE:
+                        wrong(n)
             spent += perf_counter_ns() - start
-            if how == "untouched":
-                total += sum(back.lengths)
-            if n != 64:
-                raise SystemExit("a batch came partly")
-        verify(back[63].buffers[0])
-        return spent, total
+        for m, payload in zip(back, PAYLOADS, strict=False):
+            verify(m.buffers[0], payload)
+        return spent, count * SIZE
 
     def raw(self, count):
         if self.raw_conn is None:
             return None
-        header, raw, buffer = self.ipv4.Header, self.raw_conn, bytearray(2048)
+        header, raw, buffer = self.ipv4.Header, self.raw_conn, bytearray(200)
         write, read = raw.write_to, raw.read_from
-        total = 0
         start = perf_counter_ns()
         for _ in range(count):
             write(header(total_len=84, ttl=64, protocol=PROTOCOL, dst="127.0.0.1"), PAYLOAD)
             head, payload, _ = read(buffer)
-            head.ttl, head.total_len, head.protocol  # noqa: B018
-            total += len(payload)
+            head.ttl  # noqa: B018
+            head.protocol  # noqa: B018
+            if head.total_len != 84 or len(payload) != SIZE:
+                wrong(head.total_len)
         spent = perf_counter_ns() - start
         verify(payload)
-        return spent, total
+        return spent, count * SIZE
 
     def segments(self, count):
         self.control(False)
@@ -217,18 +245,18 @@ class Ours:
             self.here,
             bytearray(65536),
         )
-        big = bytes(SEGMENT * SEGMENTS)
         told = self.ipv4.ControlMessage(segment_size=SEGMENT)
-        total = 0
+        total = n = 0
         start = perf_counter_ns()
         for _ in range(0, count, SEGMENTS):
-            write(big, here, told)
+            write(BIG, here, told)
             got = 0
-            while got < len(big):
+            while got < len(BIG):
                 n, _, _ = read(buffer)
                 got += n
             total += got
         spent = perf_counter_ns() - start
+        verify(buffer[:n], BIG[len(BIG) - n :])
         self.conn.set_control_message(flag, False)
         return spent, total
 
@@ -239,25 +267,16 @@ class Ours:
         return codec(count, self.ipv4.Header().parse, HEADER)
 
     def header_marshal(self, count):
-        marshal = self.ipv4.parse_header(HEADER).marshal
-        start = perf_counter_ns()
-        for _ in range(count):
-            marshal()
-        return perf_counter_ns() - start - loop(count), count
+        return codec(count, self.ipv4.parse_header(HEADER).marshal)
 
     def control_parse(self, count):
         return codec(count, self.ipv4.ControlMessage().parse, CONTROL)
 
     def control_marshal(self, count):
-        marshal = self.told.marshal
-        start = perf_counter_ns()
-        for _ in range(count):
-            marshal()
-        return perf_counter_ns() - start - loop(count), count
+        return codec(count, self.told.marshal)
 
     def checksum(self, count, size):
-        spent, _ = codec(count, self.ipv4.checksum, bytes(i % SEGMENT % SIZE for i in range(size)))
-        return spent, count * size
+        return codec(count, self.ipv4.checksum, BIG[:size] + bytes(max(size - len(BIG), 0)))
 
 
 class Stdlib:
@@ -270,13 +289,17 @@ class Stdlib:
         self.told = [(0, 8, struct.pack("=i4s4s", 1, socket.inet_aton("127.0.0.1"), bytes(4)))]
         self.room = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(12)
 
+    def nothing_left(self):
+        with suppress(BlockingIOError):
+            wrong(self.sock.recv_into(bytearray(SIZE), 0, socket.MSG_DONTWAIT))
+
     def control(self, on):
         self.sock.setsockopt(socket.IPPROTO_IP, 12, on)  # IP_RECVTTL
         self.sock.setsockopt(socket.IPPROTO_IP, 8, on)  # IP_PKTINFO
 
     def fill(self, count):
-        for _ in range(count):
-            self.sock.sendto(PAYLOAD, self.here)
+        for payload in PAYLOADS[:count]:
+            self.sock.sendto(payload, self.here)
 
     def look(self, ancillary):
         ttl = index = 0
@@ -293,98 +316,88 @@ class Stdlib:
             self.sock.sendto,
             self.sock.recvfrom_into,
             self.here,
-            bytearray(2048),
+            bytearray(99),
         )
-        total = 0
         start = perf_counter_ns()
         for _ in range(count):
             send(PAYLOAD, here)
             n, _ = receive(buffer)
-            total += n
+            if n != SIZE:
+                wrong(n)
         spent = perf_counter_ns() - start
         verify(buffer[:SIZE])
-        return spent, total
+        return spent, count * SIZE
 
     def pair_cm(self, count):
-        self.control(1)
-        send, receive, here, buffer = (
-            self.sock.sendmsg,
-            self.sock.recvmsg_into,
-            self.here,
-            bytearray(2048),
-        )
-        told, room, look = self.told, self.room, self.look
-        total = 0
-        start = perf_counter_ns()
-        for _ in range(count):
-            send([PAYLOAD], told, 0, here)
-            n, ancillary, _, _ = receive([buffer], room)
-            look(ancillary)
-            total += n
-        return perf_counter_ns() - start, total
+        return self.batch(count, 1)
 
     def receive(self, count):
         self.control(0)
-        receive, buffer = self.sock.recvfrom_into, bytearray(2048)
-        spent = total = 0
-        for _ in range(0, count, 128):
-            self.fill(128)
+        receive, buffer = self.sock.recvfrom_into, bytearray(99)
+        spent = 0
+        for _ in range(0, count, PART):
+            self.fill(PART)
             start = perf_counter_ns()
-            for _ in range(128):
+            for _ in range(PART):
                 n, _ = receive(buffer)
-                total += n
+                if n != SIZE:
+                    wrong(n)
             spent += perf_counter_ns() - start
-        return spent, total
+            verify(buffer[:SIZE], PAYLOADS[PART - 1])
+        return spent, count * SIZE
 
     def receive_cm(self, count):
         self.control(1)
-        receive, buffer, look, room = self.sock.recvmsg_into, bytearray(2048), self.look, self.room
-        spent = total = 0
-        for _ in range(0, count, 128):
-            self.fill(128)
+        receive, buffer, look, room = self.sock.recvmsg_into, bytearray(99), self.look, self.room
+        spent = 0
+        for _ in range(0, count, PART):
+            self.fill(PART)
             start = perf_counter_ns()
-            for _ in range(128):
+            for _ in range(PART):
                 n, ancillary, _, _ = receive([buffer], room)
                 look(ancillary)
-                total += n
+                if n != SIZE:
+                    wrong(n)
             spent += perf_counter_ns() - start
-        return spent, total
+            verify(buffer[:SIZE], PAYLOADS[PART - 1])
+        return spent, count * SIZE
 
-    def batch_list(self, count, size):
+    def batch(self, count, size):
         """No batches here: as many single calls."""
         self.control(1)
         send, receive, here, buffer = (
             self.sock.sendmsg,
             self.sock.recvmsg_into,
             self.here,
-            bytearray(2048),
+            bytearray(99),
         )
         told, room, look = self.told, self.room, self.look
-        size = min(size, 128)
-        total = 0
+        payloads = PAYLOADS[: min(size, PART)]
         start = perf_counter_ns()
-        for _ in range(0, count, size):
-            for _ in range(size):
-                send([PAYLOAD], told, 0, here)
-            for _ in range(size):
+        for _ in range(0, count, len(payloads)):
+            for payload in payloads:
+                send([payload], told, 0, here)
+            for _ in payloads:
                 n, ancillary, _, _ = receive([buffer], room)
                 look(ancillary)
-                total += n
-        return perf_counter_ns() - start, total
+                if n != SIZE:
+                    wrong(n)
+        spent = perf_counter_ns() - start
+        verify(buffer[:SIZE], payloads[-1])
+        return spent, count * SIZE
 
     def parse_header(self, count):
-        unpack = struct.Struct("!BBHHHBBH4s4s").unpack
-        return codec(count, unpack, HEADER)
+        return codec(count, struct.Struct("!BBHHHBBH4s4s").unpack, HEADER)
 
     header_parse = parse_header
 
     def header_marshal(self, count):
-        pack = struct.Struct("!BBHHHBBH4s4s").pack
         fields = struct.unpack("!BBHHHBBH4s4s", HEADER)
-        start = perf_counter_ns()
-        for _ in range(count):
-            pack(*fields)
-        return perf_counter_ns() - start - loop(count), count
+        return codec(count, struct.Struct("!BBHHHBBH4s4s").pack, *fields)
+
+    def checksum(self, count, size):
+        """No checksum here: what a call that does nothing much costs."""
+        return codec(count, len, BIG[:size])
 
 
 class Dpkt:
@@ -395,6 +408,9 @@ class Dpkt:
 
         self.ip = IP
 
+    def nothing_left(self):
+        """It has no socket."""
+
     def parse_header(self, count):
         return codec(count, self.ip, HEADER)
 
@@ -404,36 +420,40 @@ class Dpkt:
         return codec(count, bytes, self.ip(HEADER))
 
 
-def loop(count):
-    """What the loop itself costs."""
+def codec(count, call, *arguments):
+    """Many calls, without what the loop itself costs."""
+    rounds = range(count)
     start = perf_counter_ns()
-    for _ in range(count):
+    if not arguments:
+        for _ in rounds:
+            call()
+    elif len(arguments) == 1:
+        (argument,) = arguments
+        for _ in rounds:
+            call(argument)
+    else:
+        for _ in rounds:
+            call(*arguments)
+    middle = perf_counter_ns()
+    for _ in rounds:
         pass
-    return perf_counter_ns() - start
-
-
-def codec(count, call, argument):
-    start = perf_counter_ns()
-    for _ in range(count):
-        call(argument)
-    return perf_counter_ns() - start - loop(count), count
+    return 2 * middle - start - perf_counter_ns(), count
 
 
 CONTENDERS = {"ours": Ours, "stdlib": Stdlib, "dpkt": Dpkt}
 
 
 def run(contender, name, count):
-    """One case by its name as the runner knows it; None when the contender has none such."""
-    if name.startswith("batch_"):
-        parts = name.split("_")
-        how = parts[2] if len(parts) > 2 else "list"
-        call = getattr(contender, f"batch_{how}", None)
-        return call and call(count, int(parts[1]))
-    if name.startswith("half_"):
-        call = getattr(contender, "half", None)
-        return call and call(count, name.split("_")[2])
-    if name.startswith("checksum_"):
-        call = getattr(contender, "checksum", None)
-        return call and call(count, int(name.split("_")[1]))
-    call = getattr(contender, name, None)
-    return call and call(count)
+    """One case by its name, ``method`` or ``method_argument``; None when there is none such."""
+    method, _, argument = name.rpartition("_")
+    if method in ("batch_list", "batch_ring", "batch", "checksum"):
+        call = getattr(contender, method, None)
+        outcome = call and call(count, int(argument))
+    elif method == "half":
+        call = getattr(contender, method, None)
+        outcome = call and call(count, argument)
+    else:
+        call = getattr(contender, name, None)
+        outcome = call and call(count)
+    contender.nothing_left()
+    return outcome

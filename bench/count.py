@@ -1,20 +1,22 @@
 """User-space instructions per packet, the loop included: they do not move from run to run.
 
-    python -P bench/count.py
-
-Each contender runs a loop of its own while `peers/c/steps.c` single-steps it (x86-64).
+Each contender runs a loop while `peers/c/steps.c` single-steps it (x86-64). Run by itself with the
+name of a loop, this is our contender.
 """
 
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-SIZE = 64
-PAYLOAD = bytes(range(SIZE))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cases import PAYLOAD, SIZE
+from host import compile_c
+from report import Progress, row
+
+PART = "user-space instructions per packet"
 # What a worker runs while it is counted: longer than the counting takes, and ended by the counter.
 ENDLESS = 500_000_000
 
@@ -44,7 +46,10 @@ def loop(name):
             header = ipv4.Header(total_len=20 + SIZE, ttl=64, protocol=253, dst="127.0.0.1")
             raw.write_to(header, PAYLOAD)
             head, payload, _ = raw.read_from(buffer)
-            head.ttl, head.total_len, head.protocol, len(payload)
+            head.ttl  # noqa: B018
+            head.total_len  # noqa: B018
+            head.protocol  # noqa: B018
+            len(payload)
     conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
     here, buffer = conn.local_addr, bytearray(2048)
     write, read = conn.write_to, conn.read_from
@@ -57,7 +62,8 @@ def loop(name):
         while True:
             write(PAYLOAD, here, told)
             _, cm, _ = read(buffer)
-            cm.ttl, cm.ifindex  # noqa: B018
+            cm.ttl  # noqa: B018
+            cm.ifindex  # noqa: B018
     oob, write, read = told.marshal(), conn.write_batch, conn.read_batch
     if name == "list":
         room = ipv4.new_control_message
@@ -68,7 +74,10 @@ def loop(name):
             read(back)
             for message in back:
                 cm = message.control
-                message.n, message.addr, cm.ttl, cm.ifindex  # noqa: B018
+                message.n  # noqa: B018
+                message.addr  # noqa: B018
+                cm.ttl  # noqa: B018
+                cm.ifindex  # noqa: B018
     out, back = ipv4.MessageBatch(64, SIZE), ipv4.MessageBatch(64, SIZE, flags)
     for message in (out[i] for i in range(64)):
         message.addr, message.oob = here, oob
@@ -107,33 +116,33 @@ def counted(steps, argv, case, calls, times):
     return None
 
 
-def main():
-    if len(sys.argv) == 3 and sys.argv[1] == "--loop":
-        loop(sys.argv[2])
-    sys.path.insert(0, str(HERE))  # -P keeps this out
-    from run import build
-
-    with tempfile.TemporaryDirectory() as work:
-        peers, missing = build(work)
-        steps = f"{work}/steps"
-        source = HERE / "peers" / "c" / "steps.c"
-        subprocess.run(["cc", "-O2", "-o", steps, source], check=True)
-        print(f"{'instructions per packet':28}{'ours':>9}{'C':>9}{'Go x/net':>10}  goal")
-        for row, (ours, case, calls, packets, goal) in ROWS.items():
-            argvs = [[sys.executable, "-P", __file__, "--loop", ours], peers.get("c")]
-            argvs.append(peers.get("go"))
-            found = []
-            for argv in argvs:
-                value = argv and counted(steps, argv, case, calls, 20 if packets == 1 else 2)
-                found.append(value and value / packets)
-            cells = "".join(f"{'missing' if v is None else format(v, '.0f'):>10}" for v in found)
-            verdict = ""
-            if goal and found[0]:
-                verdict = f"<= {goal} {'met' if found[0] <= goal else 'NOT met'}"
-            print(f"{row:27}{cells}  {verdict}", flush=True)
-    for who, why in missing.items():
-        print(f"missing: {who}: {why}")
+def rows(peers, work):
+    """Rows of the table, and what is missing and why."""
+    steps = compile_c("steps", work)
+    if not steps:
+        return [], {"instructions": "no C compiler (cc)"}
+    found, missing = [], {}
+    progress = Progress(PART, len(ROWS))
+    for name, (ours, case, calls, packets, goal) in ROWS.items():
+        for who, argv in (
+            ("", [sys.executable, "-P", __file__, ours]),
+            ("C", peers.get("c")),
+            ("Go x/net", peers.get("go")),
+        ):
+            value = argv and counted(steps, argv, case, calls, 20 if packets == 1 else 2)
+            if value:
+                limit = None if who else goal
+                found.append(row(PART, f"{name}{who and ', ' + who}", "", [value / packets], limit))
+            elif argv:
+                why = (
+                    "no thread of it ran on while it was stepped"
+                    if who
+                    else "it could not be stepped"
+                )
+                missing[f"instructions of {name}{who and ', ' + who}"] = why
+        progress.step()
+    return found, missing
 
 
 if __name__ == "__main__":
-    main()
+    loop(sys.argv[1])

@@ -1,24 +1,25 @@
 """Processor time per datagram of a receiver that is sent more than it can take.
 
-    python -P bench/flood.py
-
-Each receiver is a process on one core, the sender (`peers/c/flood.c`) one on another. With a
-receiver's name and a count as arguments it is that receiver: it prints its port, takes as many
+Each receiver is a process on one core, the sender (`peers/c/flood.c`) one on another. Run by itself
+with a receiver's name and a count, this is that receiver: it prints its port, takes as many
 datagrams, then prints the CPU time in nanoseconds, the datagrams and the bytes that it covers.
 """
 
 import asyncio
 import os
 import socket
-import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from time import process_time_ns
 
-SIZE = 64
-PAYLOAD = bytes(range(SIZE))
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cases import SIZE, verify
+from host import Failed, compile_c
+from report import Progress, ratios, row
+
+PART = "flood, CPU per datagram"
 
 
 class Tally:
@@ -31,8 +32,7 @@ class Tally:
 
     def report(self, last):
         spent = process_time_ns() - self.start
-        if bytes(last) != PAYLOAD:
-            raise SystemExit(f"wrong bytes: {bytes(last)!r}")
+        verify(last)
         print(spent, self.taken, self.bytes, flush=True)
 
 
@@ -131,7 +131,7 @@ def measure(binary, name, count):
         error = receiver.communicate()[1].strip().splitlines()[-1]
         if "ModuleNotFoundError" in error:
             return None
-        raise SystemExit(f"{name}: {error}")
+        raise Failed(f"{name}: {error}")
     core = str(os.cpu_count() - 1)
     feeder = subprocess.Popen(["taskset", "-c", core, binary, "feed", port.strip(), "20"])
     try:
@@ -141,39 +141,40 @@ def measure(binary, name, count):
         feeder.kill()
         feeder.wait()
     if receiver.returncode:
-        raise SystemExit(f"{name}: {error.strip()}")
+        raise Failed(f"{name}: {error.strip()}")
     spent, taken, moved = map(int, answer.split())
     if moved != taken * SIZE:
-        raise SystemExit(f"{name}: {moved} bytes in {taken} datagrams")
+        raise Failed(f"{name}: {moved} bytes in {taken} datagrams")
     return spent / taken
 
 
-def main(rounds=3, count=20_000):
+def rows(rounds, count, work):
+    """Rows of the table, and what is missing and why."""
+    binary = compile_c("flood", work)
+    if not binary:
+        return [], {"flood": "no C compiler (cc), which its sender needs"}
     if os.cpu_count() < 2:
-        raise SystemExit("a flood needs a core for its sender and one for its receiver")
+        return [], {"flood": "it needs a core for its sender and one for its receiver"}
     names = ["C", *RECEIVERS]
-    with tempfile.TemporaryDirectory() as work:
-        binary = f"{work}/flood"
-        source = Path(__file__).parent / "peers" / "c" / "flood.c"
-        subprocess.run(["cc", "-O2", "-o", binary, source], check=True)
-        times = {name: [] for name in names}
-        for turn in range(rounds):
-            for name in names[turn % len(names) :] + names[: turn % len(names)]:
-                times[name].append(measure(binary, name, count))
-    for name, found in times.items():
-        if None in found:
-            print(f"{name:18} missing")
-            continue
-        ratios = sorted(a / b for a, b in zip(found, times["C"], strict=True))
-        print(
-            f"{name:18}{statistics.median(found):8.0f} ns"
-            f"{statistics.median(ratios):8.2f} of C ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-        )
+    times = {name: [] for name in names}
+    progress = Progress(PART, rounds * len(names))
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            times[name].append(measure(binary, name, count))
+            progress.step()
+    missing = {f"flood of {name}": f"pip install {name}" for name in names if None in times[name]}
+    found = {name: values for name, values in times.items() if None not in values}
+    out = []
+    for ours, loop, goal in (
+        ("ours on asyncio", "asyncio", 1 / 6),
+        ("ours on uvloop", "uvloop", 1 / 2),
+    ):
+        for other, limit in (("C", 1.1), (loop, goal), ("aiofastnet", None)):
+            if {ours, other} <= found.keys():
+                out.append(row(PART, ours, other, ratios(found[ours], found[other]), limit))
+    return out, missing
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
-        runner, receiver = RECEIVERS[sys.argv[1]]
-        runner(receiver(int(sys.argv[2])))
-    else:
-        main()
+    runner, receiver = RECEIVERS[sys.argv[1]]
+    runner(receiver(int(sys.argv[2])))

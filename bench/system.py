@@ -1,156 +1,17 @@
-"""What a single loop cannot show: event loops under a flood, threads, memory, import.
+"""What a single loop cannot show: threads, growth, memory, import."""
 
-    python -P bench/system.py
-
-Each line is a ratio or a count with its goal. Floods come from a process on another core, which
-sends by segments, so that the receiver is what is measured: processor time per packet received.
-"""
-
-import asyncio
 import gc
-import os
 import socket
-import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+from cases import PAYLOAD, SIZE
+from report import Progress, row
 
-from cases import PAYLOAD, SIZE  # noqa: E402
-from run import build, own_network  # noqa: E402
-
-FLOOD = 300_000
-BURST = 64
-
-
-def line(what, value, goal="", met=None):
-    mark = "" if met is None else "met" if met else "NOT met"
-    print(f"{what:58}{value:>16}  {goal:24}{mark}", flush=True)
-
-
-# Floods
-
-
-def sender(port):
-    """A process that sends FLOOD datagrams by segments to a port, then ends."""
-    code = (
-        "import ipv4, os, sys, time\n"
-        "os.sched_setaffinity(0, {os.cpu_count() - 1})\n"
-        "conn = ipv4.PacketConn.udp()\n"
-        f"told = ipv4.ControlMessage(segment_size={SIZE})\n"
-        f"for i in range({FLOOD // BURST}):\n"
-        f"    conn.write_to(bytes({SIZE * BURST}), ('127.0.0.1', {port}), told)\n"
-        "    if i % 16 == 15: time.sleep(0.0002)\n"
-        "conn.close()\n"
-    )
-    return subprocess.Popen([sys.executable, "-P", "-c", code])
-
-
-def flood_c(binary):
-    peer = subprocess.Popen(
-        [binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: os.sched_setaffinity(0, {0}),
-    )  # fmt: skip
-    port = int(peer.stdout.readline().split()[1])
-    peer.stdin.write(f"flood {FLOOD}\n")
-    peer.stdin.flush()
-    feeding = sender(port)
-    ns, received = map(int, peer.stdout.readline().split())
-    peer.stdin.close()
-    feeding.wait()
-    peer.wait()
-    return ns / (received / SIZE)
-
-
-def flood_ours(run):
-    import ipv4
-    from ipv4.aio import AsyncPacketConn
-
-    conn = ipv4.PacketConn.udp(("127.0.0.1", 0), receive_buffer=1 << 21)
-    batch = ipv4.MessageBatch(64, SIZE)
-    got = 0
-
-    async def receive():
-        nonlocal got
-        other = AsyncPacketConn(conn)
-        try:
-            async with asyncio.timeout(3):
-                async for n in other.batches(batch):
-                    got += n
-                    if got >= FLOOD * 0.98:
-                        break
-        except TimeoutError:
-            pass
-        other.close()
-
-    feeding = sender(conn.local_addr[1])
-    time.sleep(0.15)  # the sender's own start is not measured
-    start = time.process_time()
-    run(receive())
-    spent = time.process_time() - start
-    feeding.wait()
-    return spent * 1e9 / max(got, 1)
-
-
-def flood_protocol(run):
-    class Counter(asyncio.DatagramProtocol):
-        got = 0
-
-        def datagram_received(self, data, addr):
-            self.got += 1
-
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.setsockopt(socket.SOL_SOCKET, 33, 1 << 21)  # SO_RCVBUFFORCE
-    sock.bind(("127.0.0.1", 0))
-    sock.setblocking(False)
-    port = sock.getsockname()[1]
-    counter = Counter()
-
-    async def receive():
-        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: counter, sock=sock
-        )
-        last, idle = -1, 0
-        while idle < 3:
-            await asyncio.sleep(0.1)
-            idle = idle + 1 if counter.got == last and counter.got else 0
-            last = counter.got
-        transport.close()
-
-    feeding = sender(port)
-    start = time.process_time()
-    run(receive())
-    spent = time.process_time() - start
-    feeding.wait()
-    return spent * 1e9 / max(counter.got, 1)
-
-
-def floods(binary):
-    runs = {"asyncio": asyncio.run}
-    try:
-        import uvloop
-
-        runs["uvloop"] = uvloop.run
-    except ImportError:
-        line("uvloop", "missing", "pip install uvloop")
-    os.sched_setaffinity(0, {0})
-    limit = statistics.median(flood_c(binary) for _ in range(3)) if binary else None
-    for name, run in runs.items():
-        ours = statistics.median(flood_ours(run) for _ in range(3))
-        theirs = statistics.median(flood_protocol(run) for _ in range(3))
-        goal = 1 / 6 if name == "asyncio" else 1 / 2
-        ratio = ours / theirs
-        what = f"flood on {name}: ours / its datagram protocol, CPU"
-        line(what, f"{ratio:.2f}", f"<= {goal:.2f}", ratio <= goal)
-        if limit:
-            line(f"flood on {name}: ours / C's batches, CPU", f"{ours / limit:.2f}", "<= 1.10",
-                 ours / limit <= 1.1)  # fmt: skip
-    os.sched_setaffinity(0, range(os.cpu_count()))
+PART = "system"
 
 
 # Threads
@@ -229,15 +90,18 @@ def batch_rate(threads, size, seconds=1.0):
     return sum(counts) / seconds
 
 
-def threads():
-    rate = pingpong(ours_step)
-    line("ping-pong beside a computing thread, packets/s", f"{rate:,.0f}", ">= 100,000",
-         rate >= 100_000)  # fmt: skip
-    line("the same with stdlib socket, packets/s", f"{pingpong(stdlib_step):,.0f}", "(peer)")
+def threads(rounds):
+    seconds = 0.5
+    name = "ping-pong beside a computing thread"
+    ours = [pingpong(ours_step, seconds) for _ in range(rounds)]
+    theirs = [pingpong(stdlib_step, seconds) for _ in range(rounds)]
+    yield row(PART, f"{name}, packets/s", "", ours, 100_000, at_least=True)
+    yield row(PART, f"{name}, socket, packets/s", "", theirs)
     for size in (8, 64):
-        ratios = [batch_rate(2, size) / batch_rate(1, size) for _ in range(5)]
-        ratio = statistics.median(ratios)
-        line(f"batches of {size}: two threads / one", f"{ratio:.2f}", ">= 1.85", ratio >= 1.85)
+        scaled = [
+            batch_rate(2, size, seconds) / batch_rate(1, size, seconds) for _ in range(rounds)
+        ]
+        yield row(PART, f"batches of {size}, two threads", "one", scaled, 1.85, at_least=True)
 
 
 # Growth and memory
@@ -257,7 +121,27 @@ def pair_time(conn, count=20000):
     return time.perf_counter() - start
 
 
-def growth():
+def growth(rounds):
+    import ipv4
+
+    with ipv4.PacketConn.udp(("127.0.0.1", 0)) as conn:
+        pair_time(conn)
+        before, blocks = resident(), sys.getallocatedblocks()
+        pair_time(conn, 1_000_000)
+        yield row(PART, "a million packets, bytes grown", "", [resident() - before], 65536)
+        grown = sys.getallocatedblocks() - blocks
+        yield row(PART, "a million packets, allocations grown", "", [grown], 100)
+        ratios = []
+        for _ in range(rounds):
+            conn.set_deadline(time.monotonic() + 1000)
+            timed = pair_time(conn)
+            conn.set_deadline(None)
+            ratios.append(timed / pair_time(conn))
+        yield row(PART, "pair with a far deadline", "without", ratios, 1.02)
+
+
+def crowd(rounds):
+    """A conn among ten thousand, and what each of them costs."""
     import resource
     import tracemalloc
 
@@ -266,70 +150,56 @@ def growth():
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limit = 10_100 if hard == resource.RLIM_INFINITY else min(hard, 10_100)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    count = limit - 100
     with ipv4.PacketConn.udp(("127.0.0.1", 0)) as conn:
-        pair_time(conn)
-        before, blocks = resident(), sys.getallocatedblocks()
-        pair_time(conn, 1_000_000)
-        line("a million packets: bytes grown, blocks grown",
-             f"{resident() - before}, {sys.getallocatedblocks() - blocks}", "0",
-             resident() - before < 1 << 16)  # fmt: skip
-        plain = [pair_time(conn) for _ in range(7)]
-        conn.set_deadline(time.monotonic() + 1000)
-        timed = [pair_time(conn) for _ in range(7)]
-        conn.set_deadline(None)
-        ratio = statistics.median(timed) / statistics.median(plain)
-        line("pair with a far deadline / without", f"{ratio:.3f}", "<= 1.02", ratio <= 1.02)
-        alone = statistics.median(pair_time(conn) for _ in range(7))
-        socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
+        alone = [pair_time(conn) for _ in range(rounds)]
+        socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(limit - 100)]
         tracemalloc.start()
         many = [ipv4.PacketConn(sock) for sock in socks]
         each = tracemalloc.get_traced_memory()[0] / len(many)
         tracemalloc.stop()
-        ratio = statistics.median(pair_time(conn) for _ in range(7)) / alone
-        line(f"pair beside {count:,} conns / alone", f"{ratio:.2f}", "1")
-        line("memory of a conn beyond its socket, bytes", f"{each:.0f}", "<= 1024", each <= 1024)
+        among = [pair_time(conn) for _ in range(rounds)]
+        ratios = [a / b for a, b in zip(among, alone, strict=True)]
+        yield row(PART, f"pair beside {len(many):,} conns", "alone", ratios, 1.05)
+        yield row(PART, "memory of a conn beyond its socket, bytes", "", [each], 1024)
         for other in many:
             other.close()
+
+
+def memory():
+    import tracemalloc
+
+    import ipv4
+
     tracemalloc.start()
     batch = ipv4.MessageBatch(1024, 64, 9)
-    each = tracemalloc.get_traced_memory()[0] / 1024 - 64
-    line("MessageBatch, bytes a message beyond its size", f"{each:.0f}", "<= 256", each <= 256)
-    before = tracemalloc.get_traced_memory()[0]
+    each = tracemalloc.get_traced_memory()[0] / len(batch) - 64
+    yield row(PART, "MessageBatch, bytes a message beyond its size", "", [each], 256)
     buffers = [(bytearray(64), bytearray(56)) for _ in range(1000)]
-    middle = tracemalloc.get_traced_memory()[0]
-    messages = [ipv4.Message([a], b) for a, b in buffers]
-    each = (tracemalloc.get_traced_memory()[0] - middle) / 1000
-    line("Message, bytes beside its buffers", f"{each:.0f}", "<= 400", each <= 400)
+    before = tracemalloc.get_traced_memory()[0]
+    messages = [ipv4.Message([data], oob) for data, oob in buffers]
+    each = (tracemalloc.get_traced_memory()[0] - before) / len(messages)
+    yield row(PART, "Message, bytes beside its buffers", "", [each], 400)
     tracemalloc.stop()
-    del before, batch, messages
 
 
-def imports():
+def imports(rounds):
     def took(code):
-        times = []
-        for _ in range(21):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-I", "-c", code], check=True)
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-P", "-c", code], check=True)
+        return time.perf_counter() - start
 
-    empty = took("pass")
-    ratio = (took("import ipv4") - empty) / (took("import socket, ipaddress, enum") - empty)
-    line("import ipv4 / import socket, ipaddress, enum", f"{ratio:.2f}", "<= 1.30", ratio <= 1.3)
-
-
-def main():
-    own_network()
-    with tempfile.TemporaryDirectory() as work:
-        peers, missing = build(work)
-        for who, why in missing.items():
-            line(who, "missing", why)
-        floods(peers.get("c", [None])[0])
-    threads()
-    growth()
-    imports()
+    parts = "import socket, ipaddress, enum"
+    ratios = []
+    for _ in range(3 * rounds):
+        empty = took("pass")
+        ratios.append((took("import ipv4") - empty) / (took(parts) - empty))
+    yield row(PART, "import ipv4", parts.removeprefix("import "), ratios, 1.3)
 
 
-if __name__ == "__main__":
-    main()
+def rows(rounds):
+    """Rows of the table."""
+    parts = (threads(rounds), growth(rounds), crowd(rounds), memory(), imports(rounds))
+    progress = Progress(PART, len(parts))
+    for part in parts:
+        yield from part
+        progress.step()

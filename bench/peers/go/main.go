@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"log"
 	"net"
@@ -15,17 +16,17 @@ import (
 
 const (
 	size     = 64
-	protocol = 253
+	protocol = 252
 	segment  = 1400
 )
 
 var (
-	udp     *net.UDPConn
-	conn    *ipv4.PacketConn
-	here    *net.UDPAddr
-	payload = make([]byte, size)
-	in      = make([]byte, 65536)
-	sink    int
+	udp      *net.UDPConn
+	conn     *ipv4.PacketConn
+	here     *net.UDPAddr
+	payloads [1024][size]byte
+	in       = make([]byte, 65536)
+	sink     int
 )
 
 func check(err error) {
@@ -38,12 +39,25 @@ func control(on bool) {
 	check(conn.SetControlMessage(ipv4.FlagTTL|ipv4.FlagInterface, on))
 }
 
-func verify(data []byte) {
-	for i, b := range data {
-		if b != byte(i%size) {
-			log.Fatalf("wrong byte at %d", i)
-		}
+func verify(got, sent []byte) {
+	if !bytes.Equal(got, sent) {
+		log.Fatal("a wrong byte arrived")
 	}
+}
+
+// verifyBatch compares what the first messages of a batch bear with what was sent.
+func verifyBatch(rx []ipv4.Message) {
+	for i := range rx[:min(len(rx), 128)] {
+		verify(rx[i].Buffers[0], payloads[i][:])
+	}
+}
+
+func nothingLeft() {
+	check(udp.SetReadDeadline(time.Unix(1, 0)))
+	if _, _, err := udp.ReadFromUDPAddrPort(in); err == nil {
+		log.Fatal("a packet too many arrived")
+	}
+	check(udp.SetReadDeadline(time.Time{}))
 }
 
 func receiveOne() int {
@@ -58,52 +72,57 @@ func receiveOne() int {
 
 func fill(n int) {
 	for i := 0; i < n; i++ {
-		_, err := udp.WriteToUDP(payload, here)
+		_, err := udp.WriteToUDP(payloads[i][:], here)
 		check(err)
 	}
 }
 
 func pair(n int, cm *ipv4.ControlMessage) (time.Duration, int) {
 	control(cm != nil)
-	bytes := 0
+	moved := 0
 	start := time.Now()
 	for i := 0; i < n; i++ {
-		_, err := conn.WriteTo(payload, cm, here)
+		_, err := conn.WriteTo(payloads[0][:], cm, here)
 		check(err)
-		bytes += receiveOne()
+		moved += receiveOne()
 	}
-	return time.Since(start), bytes
+	spent := time.Since(start)
+	verify(in[:size], payloads[0][:])
+	return spent, moved
 }
 
 func pairAddrPort(n int) (time.Duration, int) {
 	control(false)
 	to := here.AddrPort()
-	bytes := 0
+	moved := 0
 	start := time.Now()
 	for i := 0; i < n; i++ {
-		_, err := udp.WriteToUDPAddrPort(payload, to)
+		_, err := udp.WriteToUDPAddrPort(payloads[0][:], to)
 		check(err)
 		k, from, err := udp.ReadFromUDPAddrPort(in)
 		check(err)
 		sink += int(from.Port())
-		bytes += k
+		moved += k
 	}
-	return time.Since(start), bytes
+	spent := time.Since(start)
+	verify(in[:size], payloads[0][:])
+	return spent, moved
 }
 
 func receive(n int, cm bool) (time.Duration, int) {
 	control(cm)
 	var spent time.Duration
-	bytes := 0
+	moved := 0
 	for done := 0; done < n; done += 128 {
 		fill(128)
 		start := time.Now()
 		for i := 0; i < 128; i++ {
-			bytes += receiveOne()
+			moved += receiveOne()
 		}
 		spent += time.Since(start)
+		verify(in[:size], payloads[127][:])
 	}
-	return spent, bytes
+	return spent, moved
 }
 
 func messages(count int) (tx, rx []ipv4.Message) {
@@ -111,7 +130,7 @@ func messages(count int) (tx, rx []ipv4.Message) {
 	tx = make([]ipv4.Message, count)
 	rx = make([]ipv4.Message, count)
 	for i := range tx {
-		tx[i] = ipv4.Message{Buffers: [][]byte{payload}, OOB: oob, Addr: here}
+		tx[i] = ipv4.Message{Buffers: [][]byte{payloads[i][:]}, OOB: oob, Addr: here}
 		rx[i] = ipv4.Message{Buffers: [][]byte{make([]byte, size)},
 			OOB: ipv4.NewControlMessage(ipv4.FlagTTL | ipv4.FlagInterface)}
 	}
@@ -127,14 +146,14 @@ func sendBatch(tx []ipv4.Message) {
 }
 
 func receiveBatch(rx []ipv4.Message, look bool) int {
-	bytes := 0
+	moved := 0
 	var cm ipv4.ControlMessage
 	for len(rx) > 0 {
 		n, err := conn.ReadBatch(rx, 0)
 		check(err)
 		for i := range rx[:n] {
 			m := &rx[i]
-			bytes += m.N
+			moved += m.N
 			if look {
 				check(cm.Parse(m.OOB[:m.NN]))
 				sink += cm.TTL + cm.IfIndex + m.Addr.(*net.UDPAddr).Port
@@ -142,36 +161,39 @@ func receiveBatch(rx []ipv4.Message, look bool) int {
 		}
 		rx = rx[n:]
 	}
-	return bytes
+	return moved
 }
 
 func batchPair(n, count int) (time.Duration, int) {
 	control(true)
 	tx, rx := messages(count)
-	bytes := 0
+	moved := 0
 	start := time.Now()
 	for done := 0; done < n; done += count {
 		for at := 0; at < count; at += 128 {
 			end := min(at+128, count)
 			sendBatch(tx[at:end])
-			bytes += receiveBatch(rx[at:end], true)
+			moved += receiveBatch(rx[at:end], true)
 		}
 	}
-	return time.Since(start), bytes
+	spent := time.Since(start)
+	verifyBatch(rx)
+	return spent, moved
 }
 
 func batchReceive(n, count int, look bool) (time.Duration, int) {
 	control(true)
 	_, rx := messages(count)
 	var spent time.Duration
-	bytes := 0
+	moved := 0
 	for done := 0; done < n; done += count {
 		fill(count)
 		start := time.Now()
-		bytes += receiveBatch(rx, look)
+		moved += receiveBatch(rx, look)
 		spent += time.Since(start)
+		verifyBatch(rx)
 	}
-	return spent, bytes
+	return spent, moved
 }
 
 func rawPair(n int) (time.Duration, int, bool) {
@@ -182,17 +204,21 @@ func rawPair(n int) (time.Duration, int, bool) {
 	defer c.Close()
 	raw, err := ipv4.NewRawConn(c)
 	check(err)
-	bytes := 0
+	var last []byte
+	moved := 0
 	start := time.Now()
 	for i := 0; i < n; i++ {
 		h := &ipv4.Header{Version: 4, Len: 20, TotalLen: 84, TTL: 64, Protocol: protocol, Dst: here.IP}
-		check(raw.WriteTo(h, payload, nil))
+		check(raw.WriteTo(h, payloads[0][:], nil))
 		got, p, _, err := raw.ReadFrom(in)
 		check(err)
 		sink += got.TTL + got.TotalLen + got.Protocol
-		bytes += len(p)
+		moved += len(p)
+		last = p
 	}
-	return time.Since(start), bytes, true
+	spent := time.Since(start)
+	verify(last, payloads[0][:])
+	return spent, moved, true
 }
 
 func batchSegments(n int) (time.Duration, int) {
@@ -200,18 +226,25 @@ func batchSegments(n int) (time.Duration, int) {
 	const count = 46
 	tx := make([]ipv4.Message, count)
 	rx := make([]ipv4.Message, count)
-	big := make([]byte, segment)
 	for i := range tx {
+		big := make([]byte, segment)
+		for k := range big {
+			big[k] = byte(k % size)
+		}
 		tx[i] = ipv4.Message{Buffers: [][]byte{big}, Addr: here}
 		rx[i] = ipv4.Message{Buffers: [][]byte{make([]byte, segment)}}
 	}
-	bytes := 0
+	moved := 0
 	start := time.Now()
 	for done := 0; done < n; done += count {
 		sendBatch(tx)
-		bytes += receiveBatch(rx, false)
+		moved += receiveBatch(rx, false)
 	}
-	return time.Since(start), bytes
+	spent := time.Since(start)
+	for i := range rx {
+		verify(rx[i].Buffers[0], tx[i].Buffers[0])
+	}
+	return spent, moved
 }
 
 func codec(name string, n int) (time.Duration, int, bool) {
@@ -255,8 +288,10 @@ func codec(name string, n int) (time.Duration, int, bool) {
 
 func main() {
 	var err error
-	for i := range payload {
-		payload[i] = byte(i)
+	for j := range payloads {
+		for i := range payloads[j] {
+			payloads[j][i] = byte(i + j)
+		}
 	}
 	udp, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	check(err)
@@ -272,39 +307,38 @@ func main() {
 			return
 		}
 		var spent time.Duration
-		var bytes int
+		var moved int
 		known := true
 		cm := &ipv4.ControlMessage{Src: here.IP, IfIndex: 1}
 		switch name {
 		case "pair":
-			spent, bytes = pair(n, nil)
-			verify(in[:size])
+			spent, moved = pair(n, nil)
 		case "pair_cm":
-			spent, bytes = pair(n, cm)
-			verify(in[:size])
+			spent, moved = pair(n, cm)
 		case "pair_addrport":
-			spent, bytes = pairAddrPort(n)
+			spent, moved = pairAddrPort(n)
 		case "receive":
-			spent, bytes = receive(n, false)
+			spent, moved = receive(n, false)
 		case "receive_cm":
-			spent, bytes = receive(n, true)
+			spent, moved = receive(n, true)
 		case "half_64":
-			spent, bytes = batchReceive(n, 64, true)
+			spent, moved = batchReceive(n, 64, true)
 		case "half_64_untouched":
-			spent, bytes = batchReceive(n, 64, false)
+			spent, moved = batchReceive(n, 64, false)
 		case "raw":
-			spent, bytes, known = rawPair(n)
+			spent, moved, known = rawPair(n)
 		case "segments":
-			spent, bytes = batchSegments(n)
+			spent, moved = batchSegments(n)
 		default:
 			if _, err := fmt.Sscanf(name, "batch_%d", &k); err == nil {
-				spent, bytes = batchPair(n, k)
+				spent, moved = batchPair(n, k)
 			} else {
-				spent, bytes, known = codec(name, n)
+				spent, moved, known = codec(name, n)
 			}
 		}
+		nothingLeft()
 		if known {
-			fmt.Fprintln(answers, spent.Nanoseconds(), bytes)
+			fmt.Fprintln(answers, spent.Nanoseconds(), moved)
 		} else {
 			fmt.Fprintln(answers, "missing")
 		}
