@@ -41,7 +41,7 @@ def test_one_command_gives_table_json_and_picture(tmp_path):
 )
 def test_what_moved_wrong_fails_the_run(tmp_path, good, bad, complaint):
     folder = tmp_path / "bench"
-    shutil.copytree(BENCH, folder, ignore=shutil.ignore_patterns("__pycache__", "go"))
+    shutil.copytree(BENCH, folder, ignore=shutil.ignore_patterns("__pycache__"))
     source = (folder / "cases.py").read_text()
     assert good in source
     (folder / "cases.py").write_text(source.replace(good, bad, 1))
