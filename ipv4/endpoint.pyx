@@ -525,8 +525,9 @@ cdef int64_t as_moment(object when) except? -1:
     cdef double seconds
     if when is None:
         return NEVER
-    if isinstance(when, str) or not hasattr(when, "__float__") and not hasattr(when, "__index__"):
-        raise TypeError(f"when must be a number of seconds or None, not {type(when).__name__}")
+    kind = type(when)
+    if isinstance(when, str) or not hasattr(kind, "__float__") and not hasattr(kind, "__index__"):
+        raise TypeError(f"when must be a number of seconds or None, not {kind.__name__}")
     try:
         seconds = when
     except OverflowError:

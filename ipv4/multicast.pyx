@@ -159,6 +159,8 @@ class Membership:
                 f" not {type(interfaces).__name__}"
             ) from None
         for interface in interfaces:
+            if interface is None:
+                raise TypeError("interfaces must be indexes, names or pairs, not None")
             found = self._interface(self._interface_index(interface, "interfaces"))
             try:
                 self.join_group(group, found)

@@ -397,3 +397,618 @@ def test_control_bytes_that_change_while_they_are_parsed():
         return True
 
     assert in_child(body)
+
+
+# Numbers
+
+INT32, UINT32, INT64 = (-(1 << 31), (1 << 31) - 1), (0, (1 << 32) - 1), (-(1 << 63), (1 << 63) - 1)
+COUNT, OCTET = (0, (1 << 31) - 1), (0, 255)
+OPTIONS = {
+    "tos": OCTET, "ttl": (-1, 255), "multicast_ttl": (-1, 255), "path_mtu_discovery": (0, 5),
+    "mark": UINT32, "priority": COUNT, "busy_poll": COUNT, "receive_buffer": (0, 0x3FFFFFFF),
+    "send_buffer": (0, 0x3FFFFFFF), "min_ttl": OCTET,
+}  # fmt: skip
+FLAGS = (
+    "multicast_loopback", "multicast_all", "freebind", "transparent", "broadcast", "receive_errors",
+)  # fmt: skip
+INTERFACES = ("bound_interface", "unicast_interface", "multicast_interface")
+
+
+def setting(of, name):
+    return lambda w, v: setattr(getattr(w, of), name, v)
+
+
+# Name in the message, the range, and the call.
+NUMBERS = {
+    "read_from": ("flags", COUNT, lambda w, v: w.conn.read_from(bytearray(1), v)),
+    "write_to": ("flags", COUNT, lambda w, v: w.conn.write_to(b"", w.here, None, v)),
+    "read_batch": ("flags", COUNT, lambda w, v: w.conn.read_batch([w.message], v)),
+    "write_batch": ("flags", COUNT, lambda w, v: w.conn.write_batch(w.batch, v)),
+    "raw read_from": ("flags", COUNT, lambda w, v: w.raw.read_from(bytearray(1), v)),
+    "raw write_to": ("flags", COUNT, lambda w, v: w.raw.write_to(w.header, b"", None, v)),
+    "set_control_message": ("flags", (0, 1023), lambda w, v: w.conn.set_control_message(v, True)),
+    "set_timestamping": ("flags", COUNT, lambda w, v: w.conn.set_timestamping(v)),
+    "new_control_message": ("flags", (0, 1023), lambda w, v: ipv4.new_control_message(v)),
+    "getsockopt level": ("level", COUNT, lambda w, v: w.conn.getsockopt(v, 1)),
+    "getsockopt option": ("option", COUNT, lambda w, v: w.conn.getsockopt(0, v)),
+    "getsockopt buflen": ("buflen", (0, 65535), lambda w, v: w.conn.getsockopt(0, 1, v)),
+    "setsockopt level": ("level", COUNT, lambda w, v: w.conn.setsockopt(v, 1, 0)),
+    "setsockopt option": ("option", COUNT, lambda w, v: w.conn.setsockopt(0, v, 0)),
+    "setsockopt value": ("value", (INT32[0], UINT32[1]), lambda w, v: w.conn.setsockopt(0, 1, v)),
+    "batch count": ("count", (1, 1 << 24), lambda w, v: MessageBatch(v, 1)),
+    "batch size": ("size", (0, 1 << 30), lambda w, v: MessageBatch(1, v)),
+    "batch flags": ("flags", (0, 1023), lambda w, v: MessageBatch(1, 1, v)),
+    "batch heads": ("count", (0, 4), lambda w, v: w.batch.heads(v)),
+    "slot n": ("n", (0, 32), setting("slot", "n")),
+    "slot flags": ("flags", COUNT, setting("slot", "flags")),
+    "message n": ("n", UINT32, setting("message", "n")),
+    "message nn": ("nn", UINT32, setting("message", "nn")),
+    "message flags": ("flags", COUNT, setting("message", "flags")),
+    "destination's port": ("port", (0, 65535), lambda w, v: w.conn.write_to(b"", ("1.2.3.4", v))),
+    "message's port": ("port", (0, 65535), lambda w, v: Message(addr=("1.2.3.4", v))),
+    "slot's port": ("port", (0, 65535), lambda w, v: setattr(w.slot, "addr", ("1.2.3.4", v))),
+    "group's port": ("port", (0, 65535), lambda w, v: w.conn.join_group((GROUP, v))),
+    "own port": ("port", (0, 65535), lambda w, v: PacketConn.udp(("127.0.0.1", v))),
+    "interface": ("interface", (1, INT32[1]), lambda w, v: w.conn.join_group(GROUP, v)),
+    "interface pair": ("index", (1, INT32[1]), lambda w, v: w.conn.join_group(GROUP, (v, "lo"))),
+    "interfaces": ("interfaces", (1, INT32[1]), lambda w, v: w.conn.join_all(GROUP, [v])),
+    "protocol": ("protocol", (1, 255), lambda w, v: PacketConn.ip(v)),
+    "raw protocol": ("protocol", (1, 255), lambda w, v: RawConn.ip(v)),
+    "checksum": ("initial", (0, INT64[1]), lambda w, v: ipv4.checksum(b"", v)),
+    "accept": ("typ", (0, 31), lambda w, v: ICMPFilter().accept(v)),
+    "block": ("typ", (0, 31), lambda w, v: ICMPFilter().block(v)),
+    "will_block": ("typ", (0, 31), lambda w, v: ICMPFilter().will_block(v)),
+    "extra level": ("level", INT32, lambda w, v: setattr(w.cm, "extra", [(v, 1, b"")])),
+    "extra type": ("type", INT32, lambda w, v: setattr(w.cm, "extra", [(1, v, b"")])),
+    "bpf op": ("op", (0, 0xFFFF), lambda w, v: w.conn.set_bpf([(v, 0, 0, 0)])),
+    "bpf jt": ("jt", OCTET, lambda w, v: w.conn.set_bpf([(6, v, 0, 0)])),
+    "bpf jf": ("jf", OCTET, lambda w, v: w.conn.set_reuseport_bpf([(6, 0, v, 0)])),
+    "bpf k": ("k", UINT32, lambda w, v: bpf.disassemble([(6, 0, 0, v)])),
+    "bpf val": ("val", UINT32, lambda w, v: bpf.RetConstant(v)),
+    **{name: (name, span, setting("conn", name)) for name, span in OPTIONS.items()},
+    **{name: (name, (1, INT32[1]), setting("conn", name)) for name in INTERFACES},
+    **{
+        f"header {name}": (name, INT32, setting("header", name))
+        for name in ("version", "len", "tos", "total_len", "id", "flags", "frag_off", "ttl",
+                     "protocol", "checksum")
+    },
+    **{
+        f"cm {name}": (name, span, setting("cm", name))
+        for name, span in {
+            "ttl": OCTET, "ifindex": COUNT, "tos": OCTET, "timestamp": INT64, "drops": UINT32,
+            "segment_size": (0, 65535), "send_ttl": OCTET, "send_tos": OCTET,
+        }.items()
+    },
+}  # fmt: skip
+BORDERS = {
+    sign * ((1 << bits) + more)
+    for bits in (0, 8, 15, 16, 31, 32, 33, 62, 63, 64, 65, 200)
+    for more in (-1, 0, 1)
+    for sign in (1, -1)
+} | {10**5000, -(10**5000)}  # these the interpreter refuses to write in decimal
+# None means "none" where an attribute or an argument may be absent.
+OPTIONAL = {
+    "batch heads", "interface", *INTERFACES, "cm tos", "cm timestamp", "cm drops",
+    "cm segment_size", "cm send_ttl", "cm send_tos",
+}  # fmt: skip
+NO_NUMBER = (None, 1.0, float("nan"), "1", b"1", [], 1j, Decimal(1), UserString("1"), int)
+
+
+def state(world):
+    """Everything that a refused call must leave as it was."""
+    return (
+        [getattr(world.conn, name) for name in (*OPTIONS, *FLAGS, *INTERFACES)],
+        world.conn.control_flags,
+        [repr(each) for each in (world.header, world.cm, world.message, world.slot)],
+        world.batch.lengths.tolist(),
+    )
+
+
+@pytest.mark.parametrize("row", NUMBERS)
+@privileged
+def test_a_number_beyond_its_range_is_named_and_changes_nothing(world, row):
+    name, (low, high), call = NUMBERS[row]
+    before = state(world)
+    for number in BORDERS | {low - 1, high + 1}:
+        if not low <= number <= high:
+            with pytest.raises(ValueError, match=rf"\b{name}\b.* must "):
+                call(world, number)
+    assert state(world) == before
+    nothing_came(world.conn)
+
+
+@pytest.mark.parametrize("row", NUMBERS)
+@privileged
+def test_what_is_no_number_is_named_and_changes_nothing(world, row):
+    name, _, call = NUMBERS[row]
+    before = state(world)
+    for wrong in NO_NUMBER:
+        if (
+            (wrong is None and row in OPTIONAL)
+            or (type(wrong) is str and name.startswith(("interface", *INTERFACES)))
+            or (type(wrong) is bytes and row == "setsockopt value")
+        ):
+            continue
+        with pytest.raises(TypeError, match=rf"\b{name}\b.* must be "):
+            call(world, wrong)
+    assert state(world) == before
+    nothing_came(world.conn)
+
+
+class Fickle:
+    """Another number each time it is asked."""
+
+    def __init__(self, *numbers):
+        self.numbers = list(numbers)
+
+    def __index__(self):
+        return self.numbers.pop(0)
+
+
+class Mute(int):
+    """A number that cannot be shown."""
+
+    def __repr__(self):
+        raise Own
+
+    __str__ = __format__ = __repr__
+
+
+class Raising:
+    """Nothing can be done with it."""
+
+    def fail(self, *args):
+        raise Own
+
+    __index__ = __int__ = __float__ = __len__ = __bytes__ = __iter__ = __next__ = fail
+    __eq__ = __hash__ = __repr__ = __str__ = __bool__ = __getitem__ = __buffer__ = fail
+
+
+@pytest.mark.parametrize("row", NUMBERS)
+@privileged
+def test_a_number_is_asked_once_and_its_own_error_comes_out(world, row):
+    name, (low, high), call = NUMBERS[row]
+    before = state(world)
+    fickle = Fickle(high + 1, low, low)
+    with pytest.raises(ValueError, match=rf"\b{name}\b.* must "):
+        call(world, fickle)
+    assert fickle.numbers == [low, low]
+    with pytest.raises(ValueError, match=rf"\b{name}\b.* must "):
+        call(world, Mute(high + 1))
+    with pytest.raises(Own):
+        call(world, Raising())
+    assert state(world) == before
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if "buffer" not in name])
+@privileged
+def test_what_an_option_takes_is_what_it_shows(conn, name):
+    for number in (True, Mute(2), Fickle(3)):
+        wanted = number.numbers[0] if isinstance(number, Fickle) else int(number)
+        setattr(conn, name, number)
+        assert getattr(conn, name) == wanted
+
+
+@pytest.mark.parametrize("name", FLAGS)
+@privileged
+def test_a_flag_takes_numbers_for_their_truth_alone(conn, name):
+    before = getattr(conn, name)
+    for wrong in (None, 1.0, "yes", b"", [], Raising()):
+        with pytest.raises(TypeError, match=rf"^{name} must be True or False"):
+            setattr(conn, name, wrong)
+    assert getattr(conn, name) == before
+    for truth in (1 << 32, 1 << 200, -1, 0):  # nothing is cut to an int's lower bits
+        setattr(conn, name, truth)
+        assert getattr(conn, name) is bool(truth)
+
+
+DEADLINES = ("set_deadline", "set_read_deadline", "set_write_deadline")
+
+
+@pytest.mark.parametrize("verb", DEADLINES)
+def test_deadlines_at_the_borders(conn, verb):
+    here, buf = conn.local_addr, bytearray(1)
+    write = (lambda: conn.write_to(b"x", here)) if "read" not in verb else None
+    read = (lambda: conn.read_from(buf)) if "write" not in verb else None
+    conn.set_deadline(None)
+    for passed in (float("-inf"), -1, -0.0, 0, 5e-324, -(10**400), -(1 << 64), Decimal(-1)):
+        getattr(conn, verb)(passed)
+        for call in filter(None, (read, write)):
+            with pytest.raises(TimeoutError):
+                call()
+    for never in (float("inf"), 1e300, 10**400, 1 << 63, 1 << 64, 9.3e9, sys.maxsize, None):
+        getattr(conn, verb)(never)
+        assert conn.write_to(b"x", here) == conn.read_from(buf)[0] == 1
+    for wrong, kind in (
+        (float("nan"), ValueError), (Decimal("nan"), ValueError), ("1", TypeError),
+        (b"1", TypeError), ([], TypeError), (1j, TypeError), (int, TypeError),
+    ):  # fmt: skip
+        with pytest.raises(kind, match=r"^when must be"):
+            getattr(conn, verb)(wrong)
+    with pytest.raises(Own):
+        getattr(conn, verb)(Raising())
+    assert conn.write_to(b"x", here) == conn.read_from(buf)[0] == 1
+
+
+# Addresses
+
+NO_ADDRESS = [
+    "", " ", "localhost", "example.org", "::1", "::ffff:1.2.3.4", "fe80::1%lo", "1.2.3.4%lo",
+    "1.2.3", "1.2.3.4.5", "1.2.3.4.", ".1.2.3.4", "1..2.3", "01.2.3.4", "1.2.3.04", "0x1.2.3.4",
+    "1.2.3.256", "1.2.3.4294967297", "1.2.3.-4", "+1.2.3.4", "1.2.3.4 ", " 1.2.3.4", "1.2.3.4\n",
+    "1.2.3.4\0", "1.2.3.4\0.example.org", "\0", "1.2.3.4/8", "1.2.3.4:80", "16909060",
+    "\u0661.2.3.4", "\uff11.2.3.4", "1\u30022.3.4", "\ud800", "\U0001d7cf.2.3.4", "1.2.3.4" * 1000,
+    b"", b"123", b"12345", b"1.2.3.4", bytearray(3), memoryview(b"1234"), 0, 16909060, -1, 1 << 32,
+    1.5, [1, 2, 3, 4], {}, object(), (), ("1.2.3.4",), ("1.2.3.4", 1, 2), ("::1", 1, 0, 0),
+    (None, 1), (("1.2.3.4", 1), 2), (1, "1.2.3.4"), ["1.2.3.4", 5],
+]  # fmt: skip
+NO_PORT = [(-1, ValueError), (65536, ValueError), (1 << 32, ValueError), (1 << 200, ValueError),
+           ("80", TypeError), (None, TypeError), (1.5, TypeError), (b"80", TypeError)]  # fmt: skip
+ADDRESSED = {
+    "write_to": ("dst", lambda w, a: w.conn.write_to(b"", a)),
+    "write_to with cm": ("dst", lambda w, a: w.conn.write_to(b"", a, w.cm)),
+    "Message": ("addr", lambda w, a: Message(b"", None, a)),
+    "message": ("addr", lambda w, a: setattr(w.message, "addr", a)),
+    "slot": ("addr", lambda w, a: setattr(w.slot, "addr", a)),
+    "original_dst": ("original_dst", lambda w, a: setattr(w.cm, "original_dst", a)),
+    "udp": ("address", lambda w, a: PacketConn.udp(a)),
+    "ping": ("address", lambda w, a: PacketConn.ping(a)),
+    "ip": ("address", lambda w, a: PacketConn.ip(253, a)),
+    "raw": ("address", lambda w, a: RawConn.ip(253, a)),
+    **{f"header {name}": (name, setting("header", name)) for name in ("src", "dst")},
+    **{f"cm {name}": (name, setting("cm", name)) for name in ("src", "dst", "spec_dst")},
+    "join_group": ("group", lambda w, a: w.conn.join_group(a)),
+    "leave_group": ("group", lambda w, a: w.conn.leave_group(a)),
+    "source_filter": ("group", lambda w, a: w.conn.source_filter(a)),
+    "set_source_filter": ("group", lambda w, a: w.conn.set_source_filter(a, "include", [])),
+    "join_all": ("group", lambda w, a: w.conn.join_all(a, ["lo"])),
+    "sources": (
+        r"sources\[1\]",
+        lambda w, a: w.conn.set_source_filter(GROUP, "include", ["1.2.3.4", a]),
+    ),
+    **{
+        verb: ("source", lambda w, a, verb=verb: getattr(w.conn, verb)(GROUP, a))
+        for verb in ("join_source_specific_group", "leave_source_specific_group",
+                     "exclude_source_specific_group", "include_source_specific_group")
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ADDRESSED)
+def test_what_is_no_address_is_named_and_changes_nothing(world, row):
+    name, call = ADDRESSED[row]
+    before = state(world)
+    for wrong in NO_ADDRESS:
+        with pytest.raises((ValueError, TypeError), match=rf"^{name}: ") as caught:
+            call(world, wrong)
+        assert caught.type is ValueError or isinstance(wrong, tuple)  # whose port is no number
+    for port, kind in NO_PORT:
+        with pytest.raises(kind, match=rf"^{name}: port must be "):
+            call(world, ("127.0.0.1", port))
+    assert state(world) == before
+    nothing_came(world.conn)
+
+
+class Text(str):
+    """The text that it holds is what counts, whatever its methods say."""
+
+    def fail(self, *args):
+        raise Own
+
+    __repr__ = __str__ = __len__ = __iter__ = __getitem__ = __format__ = __eq__ = encode = fail
+    __hash__ = str.__hash__
+
+
+class Lying(IPv4Address):
+    number = 0
+
+    def __int__(self):
+        if self.number is None:
+            raise Own
+        return self.number
+
+
+@pytest.mark.parametrize("row", ADDRESSED)
+def test_addresses_that_lie(world, row):
+    name, call = ADDRESSED[row]
+    with pytest.raises(ValueError, match=rf"^{name}: "):
+        call(world, Text("localhost"))
+    address = Lying("1.2.3.4")
+    for address.number in (-1, 1 << 32, 1 << 200):
+        with pytest.raises(ValueError, match=rf"^{name} must be in 0\.\.4294967295"):
+            call(world, address)
+    address.number = None
+    with pytest.raises(Own):
+        call(world, address)
+
+
+def test_text_of_another_class_is_text(world):
+    world.conn.write_to(b"x", (Text("127.0.0.1"), world.here[1]))
+    assert world.conn.read_from(bytearray(1))[0] == 1
+    world.header.src = Text("1.2.3.4")
+    assert world.header.src == IPv4Address("1.2.3.4")
+    world.conn.multicast_interface = Text("lo")
+    assert world.conn.multicast_interface.name == "lo"
+    for refused in (
+        lambda: world.conn.join_group(Text("10.0.0.1"), "lo"),
+        lambda: world.conn.join_group(GROUP, Text("nowhere0")),
+        lambda: setattr(world.conn, "bound_interface", Text("nowhere0")),
+        lambda: world.conn.leave_source_specific_group(GROUP, Text("1.2.3.4"), Text("lo")),
+    ):
+        with pytest.raises(OSError) as caught:
+            refused()
+        assert caught.value.errno in (errno.EINVAL, errno.ENODEV, errno.EADDRNOTAVAIL)
+
+
+NO_INTERFACE = ["", "\0", "lo\0", "a" * 16, "\ud800", "x" * 4096, (), (1,), (1, "lo", 2)]
+
+
+@pytest.mark.parametrize("name", INTERFACES)
+def test_what_is_no_interface_is_named(conn, name):
+    for wrong in (*NO_INTERFACE, (Raising(),), Text("b" * 16)):
+        with pytest.raises(ValueError, match=rf"^{name}\b"):
+            setattr(conn, name, wrong)
+    assert getattr(conn, name) is None
+
+
+# Arguments that are to be walked, chosen or of one class
+
+WALKED = {
+    "read_batch": ("ms", lambda w, v: w.conn.read_batch(v)),
+    "write_batch": ("ms", lambda w, v: w.conn.write_batch(v)),
+    "write_all": ("messages", lambda w, v: w.conn.write_all(v)),
+    "extra": ("extra", lambda w, v: setattr(w.cm, "extra", v)),
+    "sources": ("sources", lambda w, v: w.conn.set_source_filter(GROUP, "include", v)),
+    "interfaces": ("interfaces", lambda w, v: w.conn.join_all(GROUP, v)),
+    "set_bpf": ("program", lambda w, v: w.conn.set_bpf(v)),
+    "set_reuseport_bpf": ("program", lambda w, v: w.conn.set_reuseport_bpf(v)),
+    "assemble": ("instructions", lambda w, v: bpf.assemble(v)),
+    "disassemble": ("raw", lambda w, v: bpf.disassemble(v)),
+    "VM": ("instructions", lambda w, v: bpf.VM(v)),
+}
+OF_A_CLASS = {
+    "write_to": ("cm", lambda w, v: w.conn.write_to(b"", w.here, v)),
+    "raw write_to cm": ("cm", lambda w, v: w.raw.write_to(w.header, b"", v)),
+    "raw write_to": ("header", lambda w, v: w.raw.write_to(v, b"")),
+    "read_batch": (r"ms\[0\]", lambda w, v: w.conn.read_batch([v])),
+    "write_batch": (r"ms\[0\]", lambda w, v: w.conn.write_batch((v,))),
+    "write_all": (r"ms\[0\]", lambda w, v: w.conn.write_all([v])),
+    "icmp_filter": ("icmp_filter", lambda w, v: setattr(w.conn, "icmp_filter", v)),
+    "release_gil": ("release_gil", lambda w, v: setattr(w.conn, "release_gil", v)),
+    "segmentation": ("segmentation", lambda w, v: setattr(w.conn, "segmentation", v)),
+    "mode": ("mode", lambda w, v: w.conn.set_source_filter(GROUP, v, [])),
+    "format": ("format", lambda w, v: Header(dst="1.2.3.4").marshal(v)),
+    "Conn": ("sock", lambda w, v: Conn(v)),
+    "PacketConn": ("sock", lambda w, v: PacketConn(v)),
+    "RawConn": ("sock", lambda w, v: RawConn(v)),
+    "loads": ("text", lambda w, v: bpf.loads(v)),
+}
+
+
+@pytest.mark.parametrize("row", WALKED)
+def test_what_cannot_be_walked_is_named(world, row):
+    name, call = WALKED[row]
+    before = state(world)
+    for wrong in (5, 1.5, object(), int, world.conn):
+        with pytest.raises(TypeError, match=rf"^{name} must "):
+            call(world, wrong)
+    with pytest.raises(Own):
+        call(world, Raising())
+
+    def breaks():
+        raise Own
+        yield
+
+    with pytest.raises(Own):
+        call(world, breaks())
+    assert state(world) == before
+
+
+@pytest.mark.parametrize("row", OF_A_CLASS)
+@privileged
+def test_what_is_of_another_class_is_named(world, row):
+    name, call = OF_A_CLASS[row]
+    for wrong in (5, object(), ControlMessage, Raising(), [], Fickle(1)):
+        with pytest.raises((TypeError, ValueError), match=rf"^{name} must be "):
+            call(world, wrong)
+    nothing_came(world.conn)
+
+
+# Arguments that act in the middle of the call
+
+
+class Turn:
+    """Does something when it is converted, and is a plain number then."""
+
+    def __init__(self, act, value=1):
+        self.act = act
+        self.value = value
+
+    def __index__(self):
+        self.act()
+        return self.value
+
+    def __float__(self):
+        return float(self.__index__())
+
+    def __bool__(self):
+        self.act()
+        return True
+
+    def before(self, *items):
+        """Walk over some items; but act first."""
+        self.act()
+        yield from items
+
+
+CLOSING = {
+    "read_from": lambda w, t: w.conn.read_from(bytearray(8), t),
+    "write_to": lambda w, t: w.conn.write_to(b"x", w.here, None, t),
+    "write_to with cm": lambda w, t: w.conn.write_to(b"x", w.here, w.cm, t),
+    "write_to port": lambda w, t: w.conn.write_to(b"x", ("127.0.0.1", t)),
+    "read_batch": lambda w, t: w.conn.read_batch([Message(bytearray(8))], t),
+    "read_batch walked": lambda w, t: w.conn.read_batch(t.before(Message(bytearray(8)))),
+    "read a MessageBatch": lambda w, t: w.conn.read_batch(w.batch, t),
+    "write_batch": lambda w, t: w.conn.write_batch([w.message], t),
+    "write a MessageBatch": lambda w, t: w.conn.write_batch(w.batch, t),
+    "write_all walked": lambda w, t: w.conn.write_all(t.before(w.message)),
+    **{verb: lambda w, t, verb=verb: getattr(w.conn, verb)(t) for verb in DEADLINES},
+    "set_control_message": lambda w, t: w.conn.set_control_message(t, True),
+    "set_control_message on": lambda w, t: w.conn.set_control_message(1, t),
+    "set_timestamping": lambda w, t: w.conn.set_timestamping(t),
+    "getsockopt": lambda w, t: w.conn.getsockopt(t, 1),
+    "getsockopt bytes": lambda w, t: w.conn.getsockopt(0, 1, t),
+    "setsockopt": lambda w, t: w.conn.setsockopt(0, t, 1),
+    "setsockopt value": lambda w, t: w.conn.setsockopt(0, 1, t),
+    "group": lambda w, t: w.conn.join_group((GROUP, t)),
+    "interface": lambda w, t: w.conn.join_group(GROUP, t),
+    "interface pair": lambda w, t: w.conn.leave_group(GROUP, (t, "lo")),
+    "source": lambda w, t: w.conn.join_source_specific_group(GROUP, ("127.0.0.1", t), "lo"),
+    "join_all": lambda w, t: w.conn.join_all(GROUP, t.before("lo")),
+    "source_filter": lambda w, t: w.conn.source_filter(GROUP, t),
+    "sources": lambda w, t: w.conn.set_source_filter(GROUP, "include", t.before("1.2.3.4"), "lo"),
+    "sources port": lambda w, t: w.conn.set_source_filter(GROUP, "include", [("1.2.3.4", t)]),
+    "set_bpf": lambda w, t: w.conn.set_bpf(t.before((6, 0, 0, 0))),
+    "set_bpf drain": lambda w, t: w.conn.set_bpf([(6, 0, 0, 0)], drain=t),
+    "set_bpf field": lambda w, t: w.conn.set_bpf([(6, 0, 0, t)]),
+    "set_reuseport_bpf": lambda w, t: w.conn.set_reuseport_bpf([(6, 0, 0, t)]),
+    **{name: setting("conn", name) for name in (*OPTIONS, *INTERFACES)},
+}
+
+
+@pytest.mark.parametrize("row", CLOSING)
+def test_an_argument_may_close_the_conn(world, row):
+    with pytest.raises(OSError) as caught:
+        CLOSING[row](world, Turn(world.conn.close))
+    assert caught.value.errno == errno.EBADF
+    assert world.conn.closed
+
+
+@privileged
+def test_an_argument_may_close_a_raw_conn(world):
+    for call in (
+        lambda raw, turn: raw.read_from(bytearray(60), turn),
+        lambda raw, turn: raw.write_to(world.header, b"x", None, turn),
+    ):
+        with RawConn.ip(253, "127.0.0.1") as raw, pytest.raises(OSError) as caught:
+            call(raw, Turn(raw.close))
+        assert caught.value.errno == errno.EBADF
+
+
+@privileged
+def test_an_argument_may_take_the_buffer_away(world):
+    conn, here = world.conn, world.here
+    for call, name in (
+        (lambda view, turn: conn.write_to(view, here, None, turn), "data"),
+        (lambda view, turn: conn.write_to(view, ("127.0.0.1", turn)), "data"),
+        (lambda view, turn: conn.read_from(view, turn), "buf"),
+        (lambda view, turn: world.raw.read_from(view, turn), "buf"),
+        (lambda view, turn: world.raw.write_to(world.header, view, None, turn), "payload"),
+        (lambda view, turn: ipv4.checksum(view, turn), "buf"),
+        (lambda view, turn: ControlMessage(extra=[(1, turn, view)]), "extra: data"),
+    ):
+        view = memoryview(bytearray(64))
+        with pytest.raises(ValueError, match=rf"^{name} must be open memory"):
+            call(view, Turn(view.release, int(socket.MSG_DONTWAIT)))
+        room = bytearray(1 << 16)
+        with suppress(ValueError, OSError):
+            call(room, Turn(room.clear, int(socket.MSG_DONTWAIT)))
+        room.append(1)  # nothing pins it any longer
+
+
+def test_an_argument_may_change_the_list_that_holds_it(world):
+    """What is walked is what stood there at the start, or what is left: never what is gone."""
+    conn, here = world.conn, world.here
+    lists = []
+
+    def emptied(*items):
+        """A list of the items and one that clears the list when it is converted."""
+        lists.append([])
+        lists[-1] += [item(lists[-1].clear) if callable(item) else item for item in items]
+        return lists[-1]
+
+    messages = [Message(b"x", addr=here) for _ in range(4)]
+    assert conn.write_batch(messages, Turn(messages.clear, 0)) == 0
+    messages += [Message(b"x", addr=here) for _ in range(2)]
+    assert conn.write_batch(messages, Turn(messages.pop, 0)) == 1
+    rooms = [Message(bytearray(1))]
+    assert conn.read_batch(rooms, Turn(rooms.clear, 0)) == 0
+    assert conn.read_from(bytearray(2))[0] == 1
+    sources = emptied(lambda act: ("127.0.0.1", Turn(act)), "127.0.0.2")
+    conn.set_source_filter(GROUP, "include", sources, "lo")
+    assert len(conn.source_filter(GROUP, "lo")[1]) == 2
+    assert len(conn.join_all("224.0.0.252", emptied(lambda act: (Turn(act), "lo"), "lo"))) == 1
+    world.cm.extra = emptied(lambda act: (7, Turn(act), b"one"), (8, 9, b"two"))
+    assert world.cm.extra == ((7, 1, b"one"), (8, 9, b"two"))
+    word = (6, 0, 0, 0)
+    assert bpf.to_raw(emptied(lambda act: (6, 0, 0, Turn(act)), word)) == [(6, 0, 0, 1), word]
+    assert bpf.disassemble(emptied(lambda act: (6, 0, 0, Turn(act)), word)) == (
+        [bpf.RetConstant(1)],
+        True,
+    )
+    conn.set_bpf(emptied(lambda act: (6, 0, 0, Turn(act)), word))
+    assert not any(lists)
+
+
+def test_a_list_that_lies_about_its_length_ends():
+    """In a child: a call that trusts the length never returns."""
+
+    class Long(list):
+        def __len__(self):
+            return 5
+
+    class Short(list):
+        def __len__(self):
+            return 0
+
+        def __getitem__(self, key):
+            raise Own
+
+    def body():
+        with PacketConn.udp(("127.0.0.1", 0)) as conn:
+            message = Message(b"x", addr=conn.local_addr)
+            answers = [
+                call(kind([message] * times))
+                for call in (conn.write_all, conn.write_batch)
+                for kind in (Long, Short)
+                for times in (0, 2)
+            ]
+            buffers = Message(Long([b"a", b"b"])).buffers, Message(Short([b"a", b"b"])).buffers
+            return answers, buffers
+
+    wanted = [[], [], [], [], 0, 2, 0, 2], ([b"a", b"b"], [b"a", b"b"])
+    assert in_child(body, timeout=10) == wanted
+
+
+def test_what_a_refusal_leaves_of_a_received_message(conn):
+    """A refused `src` or `segment_size` does not make what was received a thing to be sent."""
+    conn.set_control_message(ControlFlags.DST, True)
+    conn.write_to(b"x", conn.local_addr)
+    cm = conn.read_from(bytearray(1))[1]
+    before = cm.marshal()
+    for name in ("src", "segment_size", "extra", "dst", "ifindex", "options", "send_options"):
+        for wrong in ("nowhere", -1, Raising(), [1]):
+            with pytest.raises((ValueError, TypeError, Own)):
+                setattr(cm, name, wrong)
+        assert cm.marshal() == before
+
+
+def test_memory_refused_for_options_leaves_the_ones_before():
+    testcapi = pytest.importorskip("_testcapi")
+
+    def body():
+        header = Header(options=b"\1" * 60000)
+        longer = b"\2" * 61000
+        for k in range(1, 10):
+            testcapi.set_nomemory(k, k + 1)
+            try:
+                header.options = longer
+            except MemoryError:
+                pass
+            finally:
+                testcapi.remove_mem_hooks()
+            assert header.options in (b"\1" * 60000, longer)
+            header.options = b"\1" * 60000
+        return True
+
+    assert in_child(body)
