@@ -1,0 +1,129 @@
+"""An interface that sends slower than the program writes: who waits, how long, and what comes."""
+
+import asyncio
+import socket
+import threading
+import time
+
+import pytest
+
+from ipv4 import Message, PacketConn
+from ipv4.aio import AsyncPacketConn
+
+PACKET = bytes(1000)
+pytestmark = [pytest.mark.needs("tc"), pytest.mark.privileged]
+
+
+@pytest.fixture
+def slow(pair):
+    """A conn whose interface lets 64 kbit a second through, and which may have few under way."""
+    qdisc = "tbf rate 64kbit burst 2kb limit 1mb"
+    pair.a.run(["tc", "qdisc", "add", "dev", "eth0", "root", *qdisc.split()])
+    with pair.a.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        with PacketConn(sock) as conn:
+            yield conn, ("10.1.0.2", 9), sock
+
+
+def fill(conn, to):
+    """Write until the queue is full; how many packets that took."""
+    for count in range(1000):
+        try:
+            conn.write_to(PACKET, to, None, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return count
+    raise AssertionError("the queue never fills")
+
+
+def test_a_write_waits_within_its_deadline(slow):
+    conn, to, _ = slow
+    assert fill(conn, to) > 0
+    for write in (
+        lambda: conn.write_to(PACKET, to),
+        lambda: conn.write_batch([Message(PACKET, addr=to)]),
+    ):
+        while fill(conn, to):
+            pass
+        start = time.monotonic()
+        conn.set_write_deadline(start + 0.02)
+        with pytest.raises(TimeoutError):
+            write()
+        assert 0.02 <= time.monotonic() - start < 1
+        conn.set_write_deadline(None)
+        assert write()  # there is room within a second at this rate
+
+
+def test_nothing_written_is_lost_and_nothing_refused_is_sent(pair, slow):
+    conn, _, _ = slow
+    with pair.b.call(PacketConn.udp, ("10.1.0.2", 0)) as there:
+        there.set_read_deadline(time.monotonic() + 20)
+        sent = refused = 0
+        while not refused or sent < 20:
+            try:
+                conn.write_to(sent.to_bytes(2, "big"), there.local_addr, None, socket.MSG_DONTWAIT)
+                sent += 1
+            except BlockingIOError:
+                refused += 1
+                time.sleep(0.01)
+        buffer = bytearray(2)
+        for number in range(sent):
+            assert there.read_from(buffer)[0] == 2
+            assert int.from_bytes(buffer, "big") == number
+        with pytest.raises(BlockingIOError):
+            there.read_from(buffer, socket.MSG_DONTWAIT)
+
+
+def test_a_batch_stops_where_the_queue_is_full(slow):
+    conn, to, _ = slow
+    messages = [Message(PACKET, addr=to) for _ in range(100)]
+    count = conn.write_batch(messages, socket.MSG_DONTWAIT)
+    assert 0 < count < 100
+    assert [message.n for message in messages[:count]] == [1000] * count
+    assert [message.n for message in messages[count:]] == [0] * (100 - count)
+    with pytest.raises(BlockingIOError):
+        while True:
+            conn.write_batch(messages[count:], socket.MSG_DONTWAIT)
+
+
+def test_a_conn_that_does_not_wait_says_so(slow):
+    conn, to, sock = slow
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        for _ in range(1000):
+            conn.write_to(PACKET, to)
+
+
+def test_closing_ends_a_write_that_waits(slow):
+    conn, to, _ = slow
+    while fill(conn, to):
+        pass
+    threading.Timer(0.005, conn.close).start()
+    with pytest.raises(OSError, match="closed"):
+        for _ in range(1000):
+            conn.write_to(PACKET, to)
+
+
+def test_a_task_awaits_its_turn(slow):
+    conn, to, _ = slow
+
+    async def main():
+        other = AsyncPacketConn(conn)
+        turns = 0
+
+        async def count_turns():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0.01)
+
+        counting = asyncio.create_task(count_turns())
+        while fill(conn, to):
+            pass
+        start = time.monotonic()
+        assert await other.write_to(PACKET, to) == 1000
+        waited = time.monotonic() - start
+        counting.cancel()
+        return waited, turns
+
+    waited, turns = asyncio.run(main())
+    assert turns > 1, waited
