@@ -45,7 +45,8 @@ class ErrorReport(
     timestamp : int or None
         For origin TIMESTAMPING: nanoseconds of the realtime clock, or of the hardware's.
     key : int or None
-        For origin TIMESTAMPING: number of the datagram (SOF_TIMESTAMPING_OPT_ID).
+        For origin TIMESTAMPING: number of the datagram (SOF_TIMESTAMPING_OPT_ID). For ZEROCOPY:
+        the last of the sends that are done, of which `info` is the first (MSG_ZEROCOPY).
     """
 
     __slots__ = ()

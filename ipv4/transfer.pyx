@@ -798,5 +798,6 @@ cdef object report_of(const unsigned char *control, size_t length, bytes payload
         addr=addr,
         payload=payload,
         timestamp=cm.timestamp if stamp else None,
-        key=error.ee_data if stamp else None,
+        # SO_EE_ORIGIN_ZEROCOPY: the sends from info to key are done.
+        key=error.ee_data if stamp or error.ee_origin == 5 else None,
     )

@@ -2,6 +2,7 @@
 
 import errno
 import select
+import socket
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from ipv4 import (
     PathMTUDiscovery,
 )
 
+SO_ZEROCOPY, MSG_ZEROCOPY = 60, 0x4000000
 TRANSMIT, RECEIVE, REPORT, NUMBERED, BARE = 1 << 1, 1 << 3, 1 << 4, 1 << 7, 1 << 11
 
 
@@ -187,4 +189,20 @@ def test_receive_stamps_by_the_same_option(conn):
     # The kernel begins to stamp a moment after it was asked to.
     before, stamp, after = eventually(stamped)
     assert before <= stamp <= after
+    assert conn.read_error() is None
+
+
+def test_completions_of_sends_without_copying(conn):
+    """MSG_ZEROCOPY: which sends are done, as a range, and that the buffer is free again."""
+    conn.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    buffer = bytearray(2000)
+    for _ in range(3):
+        conn.write_to(bytes(1000), conn.local_addr, None, MSG_ZEROCOPY)
+        assert conn.read_from(buffer)[0] == 1000
+    done = []
+    while len(done) < 3:
+        found = eventually(conn.read_error)
+        assert (found.origin, found.errno, found.addr) == (ErrorOrigin.ZEROCOPY, 0, None)
+        done += range(found.info, found.key + 1)
+    assert done == [0, 1, 2]
     assert conn.read_error() is None
