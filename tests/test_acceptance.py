@@ -129,7 +129,145 @@ BEYOND = {
         "test_aio.test_deadlines_are_the_loops_own",
     ],
 }
-LINES |= BEYOND
+
+# What can go wrong below and around a program, each fault made to happen for real.
+FAULTS = {
+    "IP options in received packets": [
+        "test_packet.test_options_are_stripped_whole_and_the_payload_is_intact",
+        "test_raw.test_options_and_buffers_of_every_length",
+        "test_hostile.test_no_byte_around_what_was_read_is_touched",
+    ],
+    "hostile headers and control data": [
+        "test_header.test_malformed_bytes_are_refused_and_leave_the_object",
+        "test_control.test_parse_refuses_a_bad_frame_and_leaves_the_object",
+        "test_hostile.test_control_bytes_that_change_while_they_are_parsed",
+        "test_fuzz_corpus.test_replay",
+        "test_contract_packets.test_random_lengths_through_every_path",
+    ],
+    "payload or control data cut": [
+        "test_batch.test_a_datagram_longer_than_its_buffer_says_so",
+        "test_packet.test_a_datagram_longer_than_its_buffer_can_be_told",
+        "test_packet.test_cut_control_data_is_never_passed_off_as_whole",
+        "test_contract_packets.test_control_truncation_ladder",
+    ],
+    "a batch that goes partly": [
+        "test_faults_injected.test_a_batch_that_the_kernel_cuts",
+        "test_batch.test_a_batch_that_went_partly_returns_its_count_and_the_rest_can_be_sent_again",
+        "test_batch.test_the_kernel_takes_1024_at_most_in_one_call",
+        "test_message_batch.test_write_all_sends_everything_once",
+    ],
+    "an error of an earlier packet": [
+        "test_error_queue.test_the_error_of_one_destination_does_not_fail_the_next",
+        "test_faults_injected.test_reading_after_a_stale_error",
+        "test_faults_injected.test_on_a_connected_socket_it_is_raised_once",
+    ],
+    "every origin of the error queue": [
+        "test_error_queue.test_a_closed_port_of_this_host",
+        "test_error_queue.test_too_long_for_the_first_link",
+        "test_error_queue.test_transmit_timestamps_are_numbered",
+        "test_error_queue.test_completions_of_sends_without_copying",
+        "test_faults_injected.test_an_unread_error_queue_does_not_make_a_wait_spin",
+        "test_aio.test_an_unread_error_queue_does_not_spin_the_loop",
+    ],
+    "signals": [
+        "test_threads.test_a_storm_of_signals_keeps_the_remaining_time",
+        "test_threads.test_a_handlers_exception_ends_the_wait",
+        "test_threads.test_control_c_ends_a_program_that_waits",
+        "test_faults_injected.test_a_failed_send_is_reported_and_the_conn_goes_on",
+    ],
+    "a full send queue": [
+        "test_full_send_queue.test_a_write_waits_within_its_deadline",
+        "test_full_send_queue.test_nothing_written_is_lost_and_nothing_refused_is_sent",
+        "test_full_send_queue.test_a_batch_stops_where_the_queue_is_full",
+        "test_full_send_queue.test_a_task_awaits_its_turn",
+    ],
+    "ENOBUFS, ENOMEM and the limits of groups": [
+        "test_faults_injected.test_a_failed_send_is_reported_and_the_conn_goes_on",
+        "test_multicast.test_too_many_groups_and_sources_name_the_limit",
+    ],
+    "EMSGSIZE and a smaller path MTU": [
+        "test_error_queue.test_a_router_with_a_smaller_mtu",
+        "test_raw.test_a_packet_longer_than_the_mtu_is_not_fragmented",
+        "test_packet.test_what_the_kernel_refuses_of_a_datagram",
+    ],
+    "firewalls, routes and links that refuse": [
+        "test_faults_injected.test_what_a_firewall_and_routes_answer",
+        "test_faults_injected.test_the_interface_goes_down_in_the_middle",
+    ],
+    "segmentation refused, segments merged": [
+        "test_faults_injected.test_an_interface_that_refuses_segments",
+        "test_faults_injected.test_segments_of_the_kernel",
+        "test_beyond.test_segments_both_ways",
+    ],
+    "a kernel without a feature": [
+        "test_faults_injected.test_a_kernel_without_batches",
+        "test_faults_injected.test_enosys_is_met_once",
+        "test_missing_options.test_setting_it_raises_and_features_tells",
+    ],
+    "closing while others wait, and numbers used again": [
+        "test_packet.test_close_ends_calls_that_wait_and_all_later_ones",
+        "test_threads.test_a_hundred_thousand_rounds_of_open_read_close",
+        "test_threads.test_the_number_is_kept_while_a_call_uses_it",
+        "test_full_send_queue.test_closing_ends_a_write_that_waits",
+        "test_aio.test_closing_under_waiting_tasks",
+    ],
+    "deadlines moved by another thread": [
+        "test_threads.test_every_waiter_obeys_a_deadline_moved_by_another",
+        "test_threads.test_a_waiting_call_ends_soon_after_its_deadline",
+    ],
+    "fork": ["test_threads.test_a_forked_child_goes_on"],
+    "buffers pinned, resized, strange": [
+        "test_threads.test_a_buffer_in_flight_cannot_be_resized",
+        "test_hostile.test_what_is_no_buffer_is_named",
+        "test_hostile.test_more_than_two_gibibytes",
+        "test_hostile.test_an_empty_datagram_is_sent_and_received_everywhere",
+    ],
+    "arguments whose methods act in the middle of a call": [
+        "test_hostile.test_an_argument_may_close_the_conn",
+        "test_hostile.test_an_argument_may_take_the_buffer_away",
+        "test_hostile.test_an_argument_may_change_the_list_that_holds_it",
+        "test_hostile.test_a_list_that_lies_about_its_length_ends",
+    ],
+    "numbers at and beyond their borders": [
+        "test_hostile.test_a_number_beyond_its_range_is_named_and_changes_nothing",
+        "test_hostile.test_deadlines_at_the_borders",
+    ],
+    "descriptors and memory run out": [
+        "test_faults_injected.test_a_wait_without_descriptors_for_a_waker",
+        "test_faults_injected.test_memory_refused_at_every_step",
+    ],
+    "a full receive queue": ["test_faults_injected.test_a_full_receive_queue_is_counted"],
+    "memberships of interfaces that go": [
+        "test_faults_injected.test_a_closed_interface_and_its_memberships",
+        "test_multicast.test_memberships_come_and_go",
+    ],
+    "filters at their borders": [
+        "test_filtering.test_a_type_that_the_kernel_cannot_filter_is_refused",
+        "test_filtering.test_an_empty_or_too_long_program_is_refused",
+        "test_beyond.test_a_locked_filter",
+        "test_beyond.test_draining_before_a_filter",
+    ],
+    "timestamps that come late or never": [
+        "test_beyond.test_a_timestamp_lies_between_send_and_read",
+        "test_error_queue.test_receive_stamps_by_the_same_option",
+    ],
+    "other interpreters in the process": [
+        "test_interpreters.test_other_interpreters_are_refused_and_the_first_goes_on"
+    ],
+    "cancelled tasks": [
+        "test_aio.test_cancelling_a_read_loses_nothing",
+        "test_aio.test_two_tasks_of_which_one_is_cancelled",
+    ],
+    "conns left open, and the end of the program": [
+        "test_contract_conns.test_an_unclosed_conn_is_warned_of_once",
+        "test_threads.test_exit_with_a_thread_that_waits",
+    ],
+    "other kinds of sockets": [
+        "test_openers.test_another_kind_of_socket_is_refused_and_left_open",
+        "test_contract_conns.test_what_no_constructor_takes",
+    ],
+}
+LINES |= BEYOND | FAULTS
 
 
 @pytest.mark.parametrize("tests", LINES.values(), ids=LINES)
