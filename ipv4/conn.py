@@ -63,7 +63,7 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
 
     __slots__ = ("__weakref__",)
 
-    def __init__(self, sock):
+    def _check_kind(self, sock):
         if sock.type not in (socket.SOCK_DGRAM, socket.SOCK_RAW):
             raise ValueError(f"sock must be a datagram or raw socket, not {sock.type!r}")
 
@@ -183,9 +183,12 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
     __slots__ = ("__weakref__",)
 
     def __init__(self, sock):
+        super().__init__(sock)
+        self._set_int(KERNEL["IPPROTO_IP"], KERNEL["IP_HDRINCL"], 1, "IP_HDRINCL")
+
+    def _check_kind(self, sock):
         if sock.type != socket.SOCK_RAW:
             raise ValueError(f"sock must be a raw socket, not {sock.type!r}")
-        self._set_int(KERNEL["IPPROTO_IP"], KERNEL["IP_HDRINCL"], 1, "IP_HDRINCL")
 
     @classmethod
     def ip(cls, protocol, address="0.0.0.0", *, netns=None, **options):

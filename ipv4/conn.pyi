@@ -44,7 +44,6 @@ class Conn(Endpoint, UnicastOptions):
     min_ttl: IntOption
 
 class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
-    def __init__(self, sock: socket.socket) -> None: ...
     @classmethod
     def udp(
         cls,

@@ -121,11 +121,17 @@ cdef class Endpoint:
         An open AF_INET socket. It stays usable by the caller; the conn closes it.
     """
 
-    def __cinit__(self, sock, *args, **kwargs):
+    def __cinit__(self, *args, **kwargs):
+        # Nothing here can fail: were it to, a subclass's __del__ would be called on an object
+        # whose derived part was never made. Zeroed memory would mean descriptor 0.
         self.fd = -1
         self.spare[0] = self.spare[1] = -1
         self.read_deadline = self.write_deadline = NEVER
         self.gil = -1
+
+    def __init__(self, sock):
+        if self._sock is not None:
+            raise TypeError(f"{type(self).__name__} has its socket already")
         if not isinstance(sock, socket.socket):
             raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
         cdef int fd = sock.fileno()
@@ -133,12 +139,20 @@ cdef class Endpoint:
             raise OSError(EBADF, "Bad file descriptor: sock is closed")
         if sock.family != socket.AF_INET:
             raise ValueError(f"sock must be an AF_INET socket, not {sock.family!r}")
-        self._type = sock.type
-        self._protocol = sock.proto
+        cdef const int *number = find_descriptor(sock, fd)
+        self._check_kind(sock)
+        cdef int type_ = sock.type, protocol = sock.proto
+        if self._sock is not None:  # what ran above may have called this
+            raise TypeError(f"{type(self).__name__} has its socket already")
+        self._type = type_
+        self._protocol = protocol
         self._sock = sock
-        self.sock_fd = find_descriptor(sock, fd)
+        self.sock_fd = number
         self.generation = _generation
         self.fd = fd
+
+    def _check_kind(self, sock):
+        """Refuse a socket of a kind that the class is not for."""
 
     def __dealloc__(self):
         # No call can be waiting here: each holds a reference. The socket object closes itself,

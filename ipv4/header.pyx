@@ -245,7 +245,12 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
 
     def __init__(self, version=4, len=20, tos=0, total_len=0, id=0, flags=0, frag_off=0, ttl=0,
                  protocol=0, checksum=0, src=None, dst=None, options=b""):
-        # A default is known by its identity; the memory was zeroed.
+        # A default is known by its identity; the memory was zeroed, but for a second call.
+        if self._version or self._len:
+            self._tos = self._total_len = self._id = self._flags = self._frag_off = 0
+            self._ttl = self._protocol = self._checksum = 0
+            self._src = self._dst = self.options_len = 0
+            self.long_options = None
         self._version = 4
         self._len = 20
         if version is not VERSION:

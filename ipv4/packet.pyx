@@ -12,7 +12,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM
 from cpython.long cimport PyLong_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
-from libc.errno cimport ENOBUFS, errno
+from libc.errno cimport errno
 from libc.string cimport memcpy, memmove, memset
 
 from .boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
@@ -33,7 +33,7 @@ from .libc.socket cimport (
     sockaddr_in,
     socklen_t,
 )
-from .transfer cimport RELEASE_BYTES, Transfer
+from .transfer cimport RELEASE_BYTES, Transfer, raise_cut_control
 
 
 cdef class PacketTransfer(Transfer):
@@ -512,11 +512,3 @@ cdef void close_gap(unsigned char *data, Py_ssize_t room, const unsigned char *t
     memmove(data, data + min(options, room), inside)
     if payload > inside:
         memcpy(data + inside, tail + skipped, payload - inside)
-
-
-cdef int raise_cut_control() except -1:
-    raise OSError(
-        ENOBUFS,
-        f"No buffer space available: the kernel had more than {CONTROL_ROOM} bytes of control"
-        " data (MSG_CTRUNC); read with a Message whose oob is larger",
-    )

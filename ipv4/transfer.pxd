@@ -40,3 +40,6 @@ cdef class Transfer(Endpoint):
     cdef int send_singly(self, mmsghdr *headers, unsigned int count, int flags) except -1
     cdef int move_before(self, mmsghdr *headers, unsigned int count, int flags) except -1
     cdef Py_ssize_t send_segments(self, const msghdr *header, size_t segment, int flags) except -1
+
+
+cdef int raise_cut_control() except -1

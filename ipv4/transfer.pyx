@@ -19,6 +19,7 @@ from libc.errno cimport (
     EINVAL,
     EIO,
     EMSGSIZE,
+    ENOBUFS,
     ENETUNREACH,
     ENOPROTOOPT,
     ENOSYS,
@@ -44,6 +45,7 @@ from .libc cimport socket as c
 from .libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
+    MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     UDP_SEGMENT,
@@ -91,7 +93,7 @@ cdef tuple CONTROL_OPTIONS = (
 cdef class Transfer(Endpoint):
     """Batches and control messages of a datagram socket; base of PacketConn and RawConn."""
 
-    def __cinit__(self, sock, *args, **kwargs):
+    def __cinit__(self, *args, **kwargs):
         self.segmenting = True
 
     def set_control_message(self, flags, on):
@@ -646,7 +648,10 @@ cdef class Transfer(Endpoint):
         Raises
         ------
         OSError
-            EBADF if the conn is closed; otherwise as recvmsg(2).
+            EBADF if the conn is closed; ENOBUFS if the entry has more control data than there is
+            room for; otherwise as recvmsg(2).
+        ValueError
+            If its control data is malformed.
         NotImplementedError
             If this system has no error queue.
         """
@@ -680,6 +685,8 @@ cdef class Transfer(Endpoint):
                 raise os_error(err, "read_error")
             PyErr_CheckSignals()
             fd = self.live_fd()
+        if header.msg_flags & MSG_CTRUNC:
+            raise_cut_control()
         return report_of(control, header.msg_controllen, payload[:n],
                          peer_tuple(name.sin_addr.s_addr, name.sin_port)
                          if header.msg_namelen >= sizeof(name) else None)
@@ -754,6 +761,14 @@ cdef size_t without_segment(const msghdr *header, unsigned char *out) noexcept n
             written += size
         at += size
     return written
+
+
+cdef int raise_cut_control() except -1:
+    raise OSError(
+        ENOBUFS,
+        f"No buffer space available: the kernel had more than {CONTROL_ROOM} bytes of control"
+        " data (MSG_CTRUNC); read with a Message whose oob is larger",
+    )
 
 
 cdef object report_of(const unsigned char *control, size_t length, bytes payload, tuple addr):

@@ -11,7 +11,6 @@ import errno
 import gc
 import importlib
 import mmap
-import operator
 import os
 import pickle
 import signal
@@ -25,6 +24,7 @@ from collections import UserString
 from contextlib import suppress
 from decimal import Decimal
 from ipaddress import IPv4Address
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -183,12 +183,13 @@ def test_what_is_no_buffer_is_named(world, row):
     nothing_came(world.conn)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="needs __buffer__ (Python 3.12)")
-@pytest.mark.parametrize("row", [*FILLED, *SENT, *COPIED])
-@privileged
-def test_an_exporters_own_error_comes_out(world, row):
-    with pytest.raises(Own):
-        (FILLED | SENT | COPIED)[row][1](world, Unpinnable())
+if sys.version_info >= (3, 12):
+
+    @pytest.mark.parametrize("row", [*FILLED, *SENT, *COPIED])
+    @privileged
+    def test_an_exporters_own_error_comes_out(world, row):
+        with pytest.raises(Own):
+            (FILLED | SENT | COPIED)[row][1](world, Unpinnable())
 
 
 HUGE = {  # what each says to more than 2 GiB: the system's EMSGSIZE or ENOBUFS, or a refusal
@@ -1007,6 +1008,506 @@ def test_memory_refused_for_options_leaves_the_ones_before():
                 testcapi.remove_mem_hooks()
             assert header.options in (b"\1" * 60000, longer)
             header.options = b"\1" * 60000
+        return True
+
+    assert in_child(body)
+
+
+# Sockets
+
+
+class LiesAboutFamily(socket.socket):
+    family = socket.AF_INET
+
+
+class LiesAboutNumber(socket.socket):
+    def fileno(self):
+        return 0
+
+
+def inet(kind, protocol=0, made=socket.socket):
+    return made(socket.AF_INET, kind, protocol)
+
+
+def detached():
+    sock = inet(socket.SOCK_DGRAM)
+    os.close(sock.detach())
+    return sock
+
+
+NO_SOCKET = [
+    ("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM), ValueError),
+    ("netlink", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW), ValueError),
+    ("unix stream", lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), ValueError),
+    ("IPv6 raw", lambda: socket.socket(socket.AF_INET6, socket.SOCK_RAW, 253), ValueError),
+    ("detached", detached, OSError),
+    ("IPv6 in disguise", lambda: LiesAboutFamily(socket.AF_INET6), NotImplementedError),
+    ("lying", lambda: inet(socket.SOCK_DGRAM, made=LiesAboutNumber), NotImplementedError),
+]
+KINDS = [
+    (socket.SOCK_RAW, socket.IPPROTO_RAW, (Conn, PacketConn, RawConn)),
+    (socket.SOCK_RAW, socket.IPPROTO_ICMP, (Conn, PacketConn, RawConn)),
+    (socket.SOCK_DGRAM, socket.IPPROTO_ICMP, (Conn, PacketConn)),
+    (socket.SOCK_STREAM, socket.IPPROTO_TCP, (Conn,)),
+]
+
+
+@pytest.mark.parametrize("cls", [Conn, PacketConn, RawConn])
+@privileged
+def test_sockets_that_no_conn_takes(cls):
+    for what, make, kind in NO_SOCKET:
+        with make() as sock:
+            with pytest.raises(kind, match=r"\bsock(et)?s?\b"):
+                cls(sock)
+            assert socket.socket.fileno(sock) >= 0 or kind is OSError, what  # it is left open
+    with pytest.raises(OSError, match="sock is closed"):
+        cls(socket.socket.__new__(socket.socket))
+
+
+@privileged
+def test_sockets_that_some_conns_take():
+    Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647")
+    for kind, protocol, takers in KINDS:
+        for cls in (Conn, PacketConn, RawConn):
+            with inet(kind, protocol) as sock:
+                if cls in takers:
+                    assert cls(sock).fileno() == sock.fileno()
+                else:
+                    with pytest.raises(ValueError, match=r"^sock must be "):
+                        cls(sock)
+
+
+def test_a_socket_that_changes_under_its_conn():
+    """The conn never uses a descriptor that its socket no longer has."""
+    again = socket.socket.__init__
+    for change in (socket.socket.close, lambda sock: os.close(sock.detach()), again):
+        sock = inet(socket.SOCK_DGRAM)
+        number = sock.fileno()
+        with PacketConn(sock) as conn, inet(socket.SOCK_DGRAM) as spare:
+            change(sock)
+            if change is again:
+                os.close(number)
+            assert conn.closed
+            with pytest.raises(OSError) as caught:
+                conn.write_to(b"x", "127.0.0.1")
+            assert caught.value.errno == errno.EBADF
+            assert spare.fileno() >= 0
+        sock.close()
+
+
+# Objects half made, made twice, copied
+
+
+MODULES = ("message", "header", "control", "endpoint", "transfer", "packet", "multicast", "conn",
+           "filtering", "options", "interface", "errqueue", "bpf", "constants")  # fmt: skip
+
+
+def classes():
+    found = {}
+    for module in MODULES:
+        for value in vars(importlib.import_module(f"ipv4.{module}")).values():
+            if isinstance(value, type) and value.__module__.startswith("ipv4."):
+                found[value.__qualname__] = value
+    return found
+
+
+def poke(thing, names):
+    """Use a thing in every way; nobody promises anything but that the interpreter survives."""
+    for function in (
+        repr, str, bytes, hash, len, bool, iter, int, memoryview, copy.copy, copy.deepcopy,
+        pickle.dumps, next, reversed, lambda t: t == t, lambda t: t == Header(), lambda t: t[0],
+        lambda t: t[0:1], lambda t: t.__enter__(), ipv4.checksum, ipv4.parse_header, PacketConn,
+        Message, lambda t: bpf.to_raw([t]),
+    ):  # fmt: skip
+        with suppress(Exception):
+            function(thing)
+    for name in names:
+        with suppress(Exception):
+            getattr(thing, name)
+        for args in ((), (None,), ("224.0.0.251",), (0,), (1, 1), (None, None, None), (b"", b"")):
+            with suppress(Exception):
+                getattr(thing, name)(*args)
+        for value in (None, 0, -1, b"", "1.2.3.4", []):
+            with suppress(Exception):
+                setattr(thing, name, value)
+        with suppress(Exception):
+            delattr(thing, name)
+
+
+def survives(body):
+    """Call it in a child, which must neither die nor lose a descriptor that is not its own."""
+
+    def child():
+        warnings.simplefilter("ignore", ResourceWarning)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)  # the number that zeroed memory stands for
+        before = set(os.listdir("/proc/self/fd"))
+        body()
+        gc.collect()
+        return before - set(os.listdir("/proc/self/fd"))
+
+    # The directory itself is open while it is listed, under a number that may be another's later.
+    assert len(in_child(child)) <= 1
+
+
+def members(cls):
+    return [name for name in dir(cls) if name not in ("__class__", "__init_subclass__")]
+
+
+ODD = ((), (None,), (0,), (-1, -1), (1, 1), (1, 1, 1), (1 << 63, 8, 8), ("a", "b"))
+
+
+@pytest.mark.parametrize("name", classes())
+def test_half_made_objects_do_not_take_the_interpreter_down(name):
+    cls = classes()[name]
+    names = members(cls)
+
+    poked = []
+
+    def late(self):
+        if not poked:  # not the copies too that it makes
+            poked.append(self)
+            poke(poked[0], names)
+            poked.clear()
+
+    def body():
+        made = [cls]
+        with suppress(TypeError, AttributeError):  # its __del__ is called on what could not be made
+            made.append(type("Late", (cls,), {"__del__": late}))
+        for each in made:
+            for args in ODD:
+                with suppress(Exception):
+                    each(*args)
+                with suppress(Exception):
+                    poke(each.__new__(each, *args), names)
+
+    survives(body)
+
+
+@pytest.mark.parametrize("name", classes())
+def test_methods_called_on_something_else_do_not_take_the_interpreter_down(name):
+    cls = classes()[name]
+    arguments = (*ODD, (GROUP,), (GROUP, "1.2.3.4"), (GROUP, "include", []))
+
+    def body():
+        others = (None, 5, object(), Header(), ControlMessage(), Message(), MessageBatch(1, 1), cls)
+        for member in (getattr(cls, each) for each in members(cls)):
+            accessors = (getattr(member, each, None) for each in ("fget", "fset", "__get__"))
+            for function in (member, *accessors):
+                for other in others:
+                    for args in arguments:
+                        with suppress(Exception):
+                            function(other, *args)
+
+    survives(body)
+
+
+@pytest.mark.parametrize("cls", [Conn, PacketConn, RawConn])
+def test_a_refused_construction_touches_no_descriptor(cls):
+    """Descriptor 0 is what zeroed memory would name."""
+
+    class Late(cls):
+        def __del__(self):
+            told.append((self.fileno(), self.closed, self.close(), repr(self)))
+
+    told = []
+
+    def body():
+        for each in (cls, Late):
+            for args in ((), (5,), (None, 1), (socket.socket.__new__(socket.socket),)):
+                named = r"\bsock\b" if len(args) == 1 else "argument"
+                with pytest.raises((TypeError, OSError), match=named):
+                    each(*args)
+        os.fstat(0)
+        assert told == [(-1, True, None, "<ipv4.Late closed>")] * 4
+
+    survives(body)
+
+
+def test_a_method_is_of_conns_alone():
+    for call in (
+        lambda conn: PacketConn.join_group(conn, GROUP),
+        lambda conn: RawConn.leave_source_specific_group(conn, GROUP, "1.2.3.4"),
+        lambda conn: PacketConn.set_source_filter(conn, GROUP, "include", []),
+        lambda conn: PacketConn.source_filter(conn, GROUP),
+        lambda conn: PacketConn.join_all(conn, GROUP),
+        lambda conn: PacketConn.multicast_interface.fget(conn),
+        lambda conn: PacketConn.multicast_interface.fset(conn, "lo"),
+    ):
+        for wrong in (None, 5, Header()):
+            with pytest.raises(TypeError, match="self must be a conn"):
+                call(wrong)
+
+
+@pytest.mark.parametrize("cls", [Header, ControlMessage, Message, MessageBatch])
+def test_what_cannot_be_inherited(cls):
+    with pytest.raises(TypeError, match="not an acceptable base type"):
+        type("Own", (cls,), {})
+
+
+def test_copies(conn):
+    header = Header(dst="1.2.3.4", options=bytes(50), tos=-5, id=70000)
+    cm = ControlMessage(src="1.2.3.4", extra=[(1, 2, b"three")], send_ttl=5, timestamp=-1)
+    program = bpf.minimum_ttl(3)
+    interface = ipv4.Interface(1, "lo")
+    for value in (header, cm, program, interface, ipv4.ICMPType(200), ControlFlags.TTL):
+        copies = copy.copy(value), copy.deepcopy(value), pickle.loads(pickle.dumps(value))
+        assert all(each == value and type(each) is type(value) for each in copies)
+    for thing in (conn, Message(b""), MessageBatch(1, 1), MessageBatch(2, 1)[0]):
+        for function in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="cannot pickle"):
+                function(thing)
+
+
+def test_init_called_again(conn):
+    header = Header(tos=5, options=bytes(60), dst="1.2.3.4")
+    with pytest.raises(TypeError, match="ttl"):
+        header.__init__(ttl="x")
+    header.__init__(dst="1.2.3.5", options=b"")
+    assert len(header.marshal()) == 20
+    room = bytearray(8)
+    message = Message([room, room], bytearray(9), ("1.2.3.4", 5))
+    message.__init__()
+    assert (message.buffers, message.oob, message.addr) == ([], None, None)
+    room.append(1)  # it is no longer pinned
+    batch = MessageBatch(2, 3)
+    batch.__init__(1 << 40, 1 << 40)
+    assert len(batch) == 2
+    with pytest.raises(TypeError, match="fixed"):
+        batch[0].__init__()
+    with inet(socket.SOCK_STREAM) as stream:
+        before = conn.fileno()
+        for cls in (PacketConn, RawConn):
+            with pytest.raises((ValueError, TypeError)):
+                cls.__init__(conn, stream)
+        assert conn.fileno() == before
+    conn.write_to(b"x", conn.local_addr)
+
+
+# Garbage, and the end of the interpreter
+
+
+class Holding(PacketConn):
+    """A conn that refers to itself."""
+
+
+class HoldingSocket(socket.socket):
+    """A socket that can refer to its conn."""
+
+
+@pytest.mark.parametrize("cycle", ["conn", "socket", "message", "callback"])
+def test_a_conn_dropped_in_a_cycle_is_warned_of_once_and_closed(cycle):
+    sock = inet(socket.SOCK_DGRAM, made=HoldingSocket)
+    conn = Holding(sock)
+    number = conn.fileno()
+    if cycle == "conn":
+        conn.me = conn
+    elif cycle == "socket":
+        sock.conn = conn
+    elif cycle == "message":
+        conn.messages = [Message(bytearray(8)), conn, MessageBatch(2, 8)]
+    else:
+        conn.call = conn.close
+    gone = weakref.ref(conn)
+    del conn, sock
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        gc.collect()
+    assert gone() is None
+    assert [warning.category for warning in seen] == [ResourceWarning]
+    with pytest.raises(OSError):
+        os.fstat(number)
+
+
+EXIT = """
+import ipv4, gc, sys, weakref
+class Holding(ipv4.PacketConn):
+    def __del__(self):
+        self.read_errors = [m.n for m in self.messages]
+        try:
+            self.write_to(b"x", ("127.0.0.1", 9))
+            self.read_batch(self.messages, 64)
+        except OSError:
+            pass
+        self.close()
+        print("closed", self.closed)
+here = []
+for way in range(3):
+    conn = Holding.udp()
+    conn.messages = [ipv4.Message(bytearray(8), bytearray(64)), ipv4.MessageBatch(2, 9)[1]]
+    if way:
+        conn.me = conn
+    if way == 2:
+        conn.callback = weakref.ref(conn, lambda ref: print("never"))
+    here.append(conn)
+plain = ipv4.PacketConn.udp()
+sys.modules["kept"] = plain
+view = ipv4.MessageBatch(3, 4).data
+del conn
+"""
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit()", "del here[1:]; gc.collect()", "del ipv4, sys"])
+def test_the_interpreter_ends_with_conns_open(end):
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", EXIT + end], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert set(done.stdout.splitlines()) <= {"closed True"}
+
+
+# Calls from places where nobody expects them
+
+
+@pytest.fixture
+def table():
+    """Every public call, its error paths included."""
+    table, conns = calls()
+    yield table
+    for each in conns:
+        each.close()
+
+
+def test_every_call_inside_a_signal_handler(table, conn):
+    """A call waits; the handler, which interrupts it, makes every other call."""
+    made = []
+
+    def handler(number, frame):
+        for name, call in table.items():
+            call()
+            made.append(name)
+        conn.write_to(b"from the handler", conn.local_addr)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert conn.read_from(bytearray(32))[0] == 16
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert made == list(table)
+
+
+def test_a_handler_may_make_the_same_call(conn):
+    """A read inside a read, with the same message refused and another taken."""
+    outer, inner = Message(bytearray(8)), Message(bytearray(8))
+    caught = []
+
+    def handler(number, frame):
+        for change in (lambda: conn.read_batch([outer]), lambda: setattr(outer, "buffers", b"")):
+            with pytest.raises(BufferError) as refused:
+                change()
+            caught.append(refused.value)
+        conn.write_to(b"inner", conn.local_addr)
+        assert conn.read_batch([inner]) == 1
+        conn.write_to(b"outer", conn.local_addr)
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert conn.read_batch([outer]) == 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert (outer.buffers[0][:5], inner.buffers[0][:5]) == (b"outer", b"inner")
+    assert len(caught) == 2
+
+
+def test_every_call_inside_a_weak_reference_callback(table):
+    made = []
+
+    class Gone:
+        def __del__(self):
+            run("__del__")
+
+    def run(place):
+        for name, call in table.items():
+            call()
+            made.append((place, name))
+
+    thing = Gone()
+    thing.me = thing
+    reference = weakref.ref(thing, lambda ref: run("callback"))
+    del thing
+    gc.collect()
+    assert reference() is None
+    assert made == [(place, name) for place in ("callback", "__del__") for name in table]
+
+
+@pytest.mark.parametrize("hook", [sys.settrace, sys.setprofile])
+def test_every_call_while_traced(table, hook):
+    seen = 0
+
+    def trace(frame, event, arg):
+        nonlocal seen
+        seen += 1
+        return trace
+
+    before = sys.gettrace() if hook is sys.settrace else sys.getprofile()
+    hook(trace)
+    try:
+        for call in table.values():
+            call()
+    finally:
+        hook(before)
+    assert seen > len(table)
+
+
+def test_a_trace_function_that_raises(table):
+    def body():
+        # Between opening a socket and giving it to its conn it belongs to nobody.
+        warnings.simplefilter("ignore", ResourceWarning)
+        for call in table.values():
+            for k in range(40):
+                left = [k]
+
+                def trace(frame, event, arg, left=left):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise Own
+                    return trace
+
+                with suppress(Own, AssertionError, OSError):  # of what the round before left
+                    sys.settrace(trace)
+                    try:
+                        call()
+                    finally:
+                        sys.settrace(None)
+        fresh, _ = calls()
+        for call in fresh.values():
+            call()
+        return True
+
+    assert in_child(body)
+
+
+def test_an_audit_hook_that_raises():
+    """It refuses sockets, binding, files: that error comes out, and no descriptor stays open."""
+
+    def body():
+        armed = []
+        table, _ = calls()
+        with PacketConn.udp(("127.0.0.1", 0)) as conn:
+            here = conn.local_addr
+
+            def hook(event, args):
+                if armed and event.startswith(armed[0]):
+                    raise Own(event)
+
+            sys.addaudithook(hook)
+            before = len(os.listdir("/proc/self/fd"))
+            for event in ("socket.__new__", "socket.bind"):
+                armed[:] = [event]
+                for make in (PacketConn.udp, PacketConn.udp):
+                    with pytest.raises(Own, match=event):
+                        make(("127.0.0.1", 0))
+            armed[:] = ["o"]  # open, os.*, object.*
+            with pytest.raises(Own, match="open"):
+                PacketConn.udp(netns="nowhere")
+            armed[:] = [""]
+            for call in table.values():
+                with suppress(Own):
+                    call()
+            assert conn.write_to(b"x", here) == conn.read_from(bytearray(8))[0] == 1
+            armed.clear()
+            assert len(os.listdir("/proc/self/fd")) == before
         return True
 
     assert in_child(body)

@@ -11,13 +11,16 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support import eventually
 
 from ipv4 import (
     ControlFlags,
     ControlMessage,
+    ErrorOrigin,
     Header,
     Message,
     MessageBatch,
@@ -464,3 +467,242 @@ def test_segments_that_are_refused_arrive_once(tmp_path, rules, size, total, pos
     got, log = under_strace(tmp_path, rules, send_segments, size, total, position)
     assert "INJECTED" in log
     assert got is kept
+
+
+# The error queue as no network here produces it
+
+PRELOADED = """
+    /* Entries of an error queue come from the file $ENTRIES: lengths of name, control data and
+       payload, then these. Its end is an empty queue. */
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <errno.h>
+    #include <stdint.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <sys/socket.h>
+
+    ssize_t recvmsg(int fd, struct msghdr *m, int flags) {
+      static FILE *entries;
+      uint32_t length[3];
+      if (!(flags & MSG_ERRQUEUE)) {
+        ssize_t (*real)(int, struct msghdr *, int) = dlsym(RTLD_NEXT, "recvmsg");
+        return real(fd, m, flags);
+      }
+      if (!entries)
+        entries = fopen(getenv("ENTRIES"), "rb");
+      if (fread(length, sizeof(length), 1, entries) != 1) {
+        errno = EAGAIN;
+        return -1;
+      }
+      m->msg_flags = MSG_ERRQUEUE | (length[1] > m->msg_controllen ? MSG_CTRUNC : 0);
+      m->msg_namelen = fread(m->msg_name, 1, length[0], entries);
+      if (length[1] < m->msg_controllen)
+        m->msg_controllen = length[1];
+      fread(m->msg_control, 1, m->msg_controllen, entries);
+      fseek(entries, length[1] - m->msg_controllen, SEEK_CUR);
+      return fread(m->msg_iov[0].iov_base, 1, length[2], entries);
+    }
+"""
+IP_RECVERR = 11
+
+
+def cmsg(level, kind, data, length=None):
+    head = struct.pack("@Nii", len(data) + 16 if length is None else length, level, kind)
+    return head + data + bytes(-len(data) % 8)
+
+
+def extended(number, origin, kind=0, code=0, info=0, data=0, offender=b""):
+    return struct.pack("=IBBBBII", number, origin, kind, code, 0, info, data) + offender
+
+
+def address(host, family=socket.AF_INET):
+    return struct.pack("=HH4s8x", family, 0, socket.inet_aton(host))
+
+
+def reports_of_a_preloaded_queue():
+    """What `read_error` makes of the entries: a report's fields, or the name of an exception."""
+    found = []
+    with udp() as conn:
+        while True:
+            try:
+                report = conn.read_error()
+            except (ValueError, OSError) as error:
+                found.append(type(error).__name__)
+                continue
+            if report is None:
+                return found
+            found.append(
+                [
+                    report.errno,
+                    str(report.origin),
+                    report.icmp_type,
+                    report.icmp_code,
+                    report.info,
+                    report.offender and str(report.offender),
+                    report.addr and report.addr[0],
+                    report.payload.decode(),
+                    report.key,
+                ]
+            )
+
+
+def recverr(*args, **kwargs):
+    return cmsg(0, IP_RECVERR, extended(*args, **kwargs))
+
+
+ROUTER = address("10.0.0.1")
+ENTRIES = {
+    "ICMP": (
+        recverr(errno.EMSGSIZE, 2, 3, 4, 1300, 0, ROUTER),
+        [errno.EMSGSIZE, "ICMP", 3, 4, 1300, "10.0.0.1"],
+    ),
+    "ICMP without offender": (
+        recverr(errno.ECONNREFUSED, 2, 3, 3),
+        [errno.ECONNREFUSED, "ICMP", 3, 3, 0, None],
+    ),
+    "an offender of no family": (
+        recverr(errno.ECONNREFUSED, 2, 3, 3, offender=address("10.0.0.1", 0)),
+        [errno.ECONNREFUSED, "ICMP", 3, 3, 0, None],
+    ),
+    "an offender cut short": (
+        recverr(errno.ECONNREFUSED, 2, 3, 3, offender=ROUTER[:8]),
+        [errno.ECONNREFUSED, "ICMP", 3, 3, 0, None],
+    ),
+    "LOCAL": (
+        recverr(errno.EMSGSIZE, 1, info=1300, offender=ROUTER),
+        [errno.EMSGSIZE, "LOCAL", None, None, 1300, None],
+    ),
+    "ICMP6": (recverr(113, 3, 1, 2, 3, 4), [113, "ICMP6", None, None, 3, None]),
+    "TXTIME": (
+        recverr(errno.ECANCELED, 6, 0, 2, 0xFFFFFFFF, 7),
+        [errno.ECANCELED, "TXTIME", None, None, 0xFFFFFFFF, None],
+    ),
+    "ZEROCOPY, its counter about to wrap": (
+        recverr(0, 5, 0, 1, 0xFFFFFFFE, 0xFFFFFFFF),
+        [0, "ZEROCOPY", None, None, 0xFFFFFFFE, None, 0xFFFFFFFF],
+    ),
+    "an origin of the future": (
+        recverr(5, 200, 1, 2, 3, 4, ROUTER),
+        [5, "200", None, None, 3, None],
+    ),
+    "others before it": (
+        cmsg(1, 99, b"odd") + cmsg(0, 8, bytes(12)) + recverr(111, 2, 3, 3, 0, 0, ROUTER),
+        [111, "ICMP", 3, 3, 0, "10.0.0.1"],
+    ),
+    "no control data": (b"", [0, "NONE", None, None, 0, None]),
+    "half a report": (
+        cmsg(0, IP_RECVERR, extended(111, 2)[:8]),
+        [0, "NONE", None, None, 0, None],
+    ),
+    "a length below its own header": (cmsg(0, IP_RECVERR, bytes(32), 3), "ValueError"),
+    "a length of nothing": (cmsg(0, IP_RECVERR, bytes(32), 0), "ValueError"),
+    "a length beyond the rest": (cmsg(0, IP_RECVERR, bytes(32), 4000), "ValueError"),
+    "a length near its type's end": (cmsg(0, IP_RECVERR, bytes(32), 2**64 - 1), "ValueError"),
+    "control data that was cut": (cmsg(1, 99, bytes(2000)) + recverr(111, 2, 3, 3), "OSError"),
+}
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.unsanitized
+@pytest.mark.skipif(sys.platform != "linux" or struct.calcsize("P") != 8, reason="64-bit Linux")
+def test_every_kind_of_entry_of_the_error_queue(tmp_path):
+    """Typed by its origin; an unknown one is kept; what is malformed is an error of its own."""
+    (tmp_path / "preloaded.c").write_text(PRELOADED)
+    library = tmp_path / "preloaded.so"
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "preloaded.c", "-ldl"], check=True
+    )
+    name = address("192.0.2.1")
+    with (tmp_path / "entries").open("wb") as file:
+        for control, _ in ENTRIES.values():
+            file.write(struct.pack("=III", len(name), len(control), 4) + name + control + b"sent")
+    code = (
+        "import json, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import test_reliability\n"
+        "print(json.dumps(test_reliability.reports_of_a_preloaded_queue()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(Path(__file__).parent)],
+        env=os.environ | {"LD_PRELOAD": str(library), "ENTRIES": str(tmp_path / "entries")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    found = dict(zip(ENTRIES, json.loads(done.stdout), strict=True))
+    for case, (_, wanted) in ENTRIES.items():
+        if isinstance(wanted, list):
+            wanted = [*wanted[:6], "192.0.2.1", "sent", *(wanted[6:] or [None])]
+            wanted[1] = str(ErrorOrigin[wanted[1]]) if wanted[1].isupper() else wanted[1]
+        assert found[case] == wanted, case
+
+
+def test_an_error_queue_that_is_full_is_drained_to_its_end():
+    """More reports than the receive buffer holds: sends go on, and there is a last report."""
+    with udp(receive_errors=True) as conn, udp() as other:
+        dead = other.local_addr
+        other.close()
+        conn.receive_buffer = 1  # the least that the system grants
+        for _ in range(1000):
+            assert conn.write_to(bytes(100), dead) == 100
+        count = 0
+        while (report := conn.read_error()) is not None:
+            assert (report.errno, report.addr) == (errno.ECONNREFUSED, dead)
+            count += 1
+        assert 0 < count < 1000
+        conn.write_to(b"on", conn.local_addr)
+        assert drained(conn) == [b"on"]
+
+
+# A network that refuses
+
+
+@pytest.fixture
+def narrow(pair):
+    """A conn that is told when its interface's short queue is full, and the one it sends to."""
+    shape = "rate 64kbit burst 2kb limit 3kb"
+    pair.a.run(["tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *shape.split()])
+    with (
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0), receive_errors=True) as conn,
+        pair.b.call(PacketConn.udp, ("10.1.0.2", 0)) as there,
+    ):
+        there.set_read_deadline(time.monotonic() + 30)
+        yield conn, there
+
+
+@pytest.mark.needs("tc")
+@pytest.mark.parametrize("verb", ["write_to", "write_batch", "write_all"])
+def test_what_a_full_interface_drops_is_told(narrow, verb):
+    """ENOBUFS for each datagram that was dropped, and for no other: sent = arrived."""
+    conn, there = narrow
+    payloads = [number.to_bytes(2, "big") * 150 for number in range(40)]
+    messages = [Message(payload, addr=there.local_addr) for payload in payloads]
+    dropped = {}
+    if verb == "write_all":
+        dropped = dict(conn.write_all(messages))
+    at = 0
+    while verb != "write_all" and at < len(messages):
+        try:
+            if verb == "write_to":
+                conn.write_to(payloads[at], there.local_addr)
+                at += 1
+            else:
+                at += conn.write_batch(messages[at : at + 8])
+        except OSError as error:
+            dropped[at] = error
+            at += 1
+    assert {error.errno for error in dropped.values()} == {errno.ENOBUFS}
+
+    def last():
+        with suppress(OSError):
+            return conn.write_to(b"last", there.local_addr)
+
+    eventually(last, what="room in the queue again")
+    arrived = []
+    buffer = bytearray(300)
+    while (n := there.read_from(buffer)[0]) != 4:
+        arrived.append(bytes(buffer[:n]))
+    assert arrived == [payloads[number] for number in range(40) if number not in dropped]
