@@ -44,6 +44,7 @@ class Ours:
 
         self.ipv4 = ipv4
         self.conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
+        self.sends_singly = self.conn._sends_singly()  # the portable build
         self.here = self.conn.local_addr
         self.told = ipv4.ControlMessage(src="127.0.0.1", ifindex=1)
         self.flags = ipv4.ControlFlags.TTL | ipv4.ControlFlags.INTERFACE
@@ -282,6 +283,8 @@ class Ours:
 class Stdlib:
     """The standard library: `socket` and `struct`."""
 
+    sends_singly = False
+
     def __init__(self):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.bind(("127.0.0.1", 0))
@@ -403,6 +406,8 @@ class Stdlib:
 class Dpkt:
     """dpkt, for the header."""
 
+    sends_singly = False
+
     def __init__(self):
         from dpkt.ip import IP
 
@@ -446,6 +451,8 @@ CONTENDERS = {"ours": Ours, "stdlib": Stdlib, "dpkt": Dpkt}
 def run(contender, name, count):
     """One case by its name, ``method`` or ``method_argument``; None when there is none such."""
     method, _, argument = name.rpartition("_")
+    if name.startswith(("batch", "half")) and contender.sends_singly:
+        return None
     if method in ("batch_list", "batch_ring", "batch", "checksum"):
         call = getattr(contender, method, None)
         outcome = call and call(count, int(argument))

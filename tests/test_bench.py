@@ -8,8 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from ipv4 import PacketConn
+
 BENCH = Path(__file__).resolve().parent.parent / "bench"
 pytestmark = pytest.mark.needs("cc", "unshare")
+
+
+def sends_singly():
+    with PacketConn.udp() as conn:
+        return conn._sends_singly()
 
 
 def run(folder, *arguments):
@@ -28,7 +35,9 @@ def test_one_command_gives_table_json_and_picture(tmp_path):
     assert 0.5 < pair["low"] <= pair["value"] <= pair["high"] < 50
     assert pair["met"] == (pair["value"] <= pair["goal"])
     assert ("go" in figures["missing"]) == ("Go x/net" not in done.stdout)
-    assert "ipv4, MessageBatch" in (tmp_path / "picture.svg").read_text()
+    batches = "our batches" not in figures["missing"]
+    assert batches == (not sends_singly())
+    assert ("ipv4, MessageBatch" in (tmp_path / "picture.svg").read_text()) == batches
 
 
 @pytest.mark.parametrize(

@@ -975,7 +975,9 @@ def test_a_list_that_lies_about_its_length_ends():
             buffers = Message(Long([b"a", b"b"])).buffers, Message(Short([b"a", b"b"])).buffers
             return answers, buffers
 
-    wanted = [[], [], [], [], 0, 2, 0, 2], ([b"a", b"b"], [b"a", b"b"])
+    with PacketConn.udp() as conn:
+        two = 1 if conn._sends_singly() else 2  # of the portable build a call moves one
+    wanted = [[], [], [], [], 0, two, 0, two], ([b"a", b"b"], [b"a", b"b"])
     assert in_child(body, timeout=10) == wanted
 
 

@@ -86,7 +86,7 @@ def under_strace(tmp_path, rules, function, *args):
     """Call a function of this file while system calls fail; its result, and how many failed."""
     if sends_singly():  # the portable build has no call for batches
         if ALONE in rules:
-            pytest.skip("every batch is one message")
+            pytest.skip("portable build: every batch is one message")
         rules = [rule.replace("mmsg", "msg") for rule in rules if rule != READ_ALONE]
     log = tmp_path / "log"
     code = (
