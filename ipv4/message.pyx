@@ -486,7 +486,8 @@ cdef class Arena:
     # The memory of a MessageBatch and of everything that looks into it: one allocation.
     def __cinit__(self, size_t count, size_t size, size_t control_room):
         cdef size_t i, per_slot, at = 0
-        if count > MAX_COUNT or size > MAX_SIZE or control_room > MAX_SIZE:
+        if (count > MAX_COUNT or size > MAX_SIZE or control_room > MAX_SIZE
+                or control_room % sizeof(int64_t)):  # what lies behind would not be aligned
             raise ValueError("an arena of that size cannot be")
         per_slot = (
             sizeof(mmsghdr) + sizeof(iovec) + sizeof(sockaddr_in) + sizeof(int64_t)
