@@ -166,6 +166,8 @@ cdef class Endpoint:
     cdef int live_fd(self) except -1:
         """The descriptor, for a call that starts now."""
         if self.fd < 0 or self.sock_fd[0] != self.fd:
+            if self._sock is None:
+                raise OSError(EBADF, "Bad file descriptor: no socket: call super().__init__(sock)")
             raise OSError(EBADF, "Bad file descriptor: the conn is closed")
         return self.fd
 

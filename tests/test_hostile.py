@@ -1225,6 +1225,21 @@ def test_a_refused_construction_touches_no_descriptor(cls):
     survives(body)
 
 
+@pytest.mark.parametrize("cls", [Conn, PacketConn, RawConn])
+def test_a_subclass_that_forgets_its_base_is_told(cls):
+    class Own(cls):
+        def __init__(self, sock):
+            self.name = "mine"
+
+    with inet(socket.SOCK_DGRAM) as sock:
+        own = Own(sock)
+        assert (own.closed, own.fileno()) == (True, -1)
+        with pytest.raises(OSError, match=r"call super\(\).__init__\(sock\)"):
+            own.ttl = 5
+        own.close()
+        assert sock.fileno() >= 0
+
+
 def test_a_method_is_of_conns_alone():
     for call in (
         lambda conn: PacketConn.join_group(conn, GROUP),
