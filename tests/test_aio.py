@@ -170,6 +170,35 @@ async def test_leaving_a_loop_over_batches_loses_nothing():
 
 
 @each_loop
+async def test_a_flood_leaves_other_tasks_their_turn():
+    """Batches that are always full: another task runs every few thousand messages."""
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        batch = MessageBatch(64, 4)
+        full = [Message(b"full", addr=conn.local_addr)]
+        taken, seen = 0, []
+
+        async def look():
+            while True:
+                await anyio.sleep(0)
+                seen.append(taken)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(look)
+            await anyio.sleep(0)
+            for _ in range(len(batch)):
+                conn.conn.write_batch(full)
+            async for n in conn.batches(batch):
+                taken += n
+                if taken >= 20_000:
+                    break
+                for _ in range(n):
+                    conn.conn.write_batch(full)
+            group.cancel_scope.cancel()
+        assert len(set(seen)) >= 5
+
+
+@each_loop
 async def test_two_tasks_of_which_one_is_cancelled():
     """The other one still hears of what comes: a wake-up is not lost with the task that had it."""
     anyio = pytest.importorskip("anyio")
