@@ -42,6 +42,8 @@ def in_child(function: Callable[..., Any], *args: Any, timeout: float = 60) -> A
     sys.stdout.flush()
     sys.stderr.flush()
     reader, writer = os.pipe()
+    if "libasan" in os.environ.get("LD_PRELOAD", ""):
+        _await_ended_threads()
     with warnings.catch_warnings():
         # faulthandler's watchdog is a thread, and Python >= 3.12 warns of any at a fork.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -65,6 +67,19 @@ def in_child(function: Callable[..., Any], *args: Any, timeout: float = 60) -> A
     if ok:
         return value
     raise value
+
+
+def _await_ended_threads() -> None:
+    """Wait until every thread that Python has joined has left the process as well.
+
+    It gives memory back as the last thing it does, and a fork meanwhile would copy the locks of
+    ASAN's allocator as it holds them; the C library's own know of forks.
+    """
+    deadline = time.monotonic() + 5
+    while len(os.listdir("/proc/self/task")) > len(sys._current_frames()):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.001)
 
 
 def _child(writer: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
