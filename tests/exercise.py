@@ -50,6 +50,13 @@ def refused(call, *args, **kwargs):
     raise AssertionError(f"{call} accepted {args} {kwargs}")
 
 
+def wait_once(conn):
+    """A conn keeps the waker of its first wait: from here on it opens no descriptor."""
+    conn.set_read_deadline(time.monotonic() + 0.05)
+    assert refused(conn.read_from, bytearray(1)).errno == errno.ETIMEDOUT
+    conn.set_read_deadline(None)
+
+
 def calls():
     """Names and functions, and what to close at the end."""
     conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
@@ -61,6 +68,9 @@ def calls():
     closed.close()
     late = ipv4.PacketConn.udp(("127.0.0.1", 0))
     late.set_deadline(0)
+    # On a busy machine a datagram to oneself takes a moment, for which a read has to wait.
+    wait_once(conn)
+    wait_once(told)
     buf = bytearray(256)
     head = ipv4.parse_header(HEADER)
     cm = ipv4.ControlMessage(
@@ -230,6 +240,7 @@ def calls():
     except PermissionError:
         return table, (conn, told, late)
     raw.set_control_message(SOME_FLAGS, True)
+    wait_once(raw)
 
     def exchange_raw():
         route = ipv4.ControlMessage(ifindex=1)  # the header bears all else

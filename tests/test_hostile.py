@@ -28,7 +28,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from exercise import calls
+from exercise import calls, wait_once
 from support import in_child
 
 import ipv4
@@ -1503,6 +1503,7 @@ def test_an_audit_hook_that_raises():
         table, _ = calls()
         with PacketConn.udp(("127.0.0.1", 0)) as conn:
             here = conn.local_addr
+            wait_once(conn)
 
             def hook(event, args):
                 if armed and event.startswith(armed[0]):

@@ -25,8 +25,6 @@ def resident_pages():
 @pytest.fixture(scope="module")
 def table():
     table, conns = calls()
-    for _ in range(20):
-        table["waiting"]()  # a conn keeps the waker of its first wait
     yield table
     for conn in conns:
         conn.close()
