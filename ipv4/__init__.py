@@ -22,7 +22,7 @@ except ImportError:
     raise ImportError(f"ipv4 does not support {sys.platform}: it has no sockets") from None
 
 try:
-    from .boundary import __name__ as _built  # noqa: F401
+    from .wire.boundary import __name__ as _built  # noqa: F401
 except ModuleNotFoundError as error:
     import sys
     from os.path import dirname, exists, join
@@ -41,10 +41,10 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .conn import Conn, PacketConn, RawConn
-from .control import ControlMessage, new_control_message
+from .engine.message import Message, MessageBatch
 from .filtering import ICMPFilter
-from .header import Header, checksum, parse_header
-from .message import Message, MessageBatch
+from .wire.control import ControlMessage, new_control_message
+from .wire.header import Header, checksum, parse_header
 
 __all__ = [
     "HEADER_LEN",
@@ -84,7 +84,7 @@ _LATER = {
     "HeaderFlags": "constants",
     "ICMPType": "constants",
     "PathMTUDiscovery": "constants",
-    "ErrorReport": "errqueue",
+    "ErrorReport": "engine.errqueue",
     "Interface": "interface",
     "features": "features",
 }

@@ -11,13 +11,13 @@ from .constants import (
     ICMPType,
     PathMTUDiscovery,
 )
-from .control import ControlMessage, new_control_message
-from .errqueue import ErrorReport
+from .engine.errqueue import ErrorReport
+from .engine.message import Message, MessageBatch
 from .features import features
 from .filtering import ICMPFilter
-from .header import Header, checksum, parse_header
 from .interface import Interface
-from .message import Message, MessageBatch
+from .wire.control import ControlMessage, new_control_message
+from .wire.header import Header, checksum, parse_header
 
 __version__: str
 

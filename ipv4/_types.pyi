@@ -5,7 +5,7 @@ from ipaddress import IPv4Address
 from typing import SupportsIndex, TypeAlias
 
 from .bpf import Instruction
-from .message import Message, MessageBatch
+from .engine.message import Message, MessageBatch
 
 Host: TypeAlias = str | IPv4Address | bytes
 Address: TypeAlias = Host | tuple[Host, SupportsIndex]

@@ -6,9 +6,9 @@ from typing_extensions import Buffer
 
 from ._types import Address, Messages
 from .conn import PacketConn, RawConn
-from .control import ControlMessage
-from .header import Header
-from .message import Message
+from .engine.message import Message
+from .wire.control import ControlMessage
+from .wire.header import Header
 
 __all__ = ["AsyncPacketConn", "AsyncRawConn"]
 

@@ -2,12 +2,12 @@
 
 import socket
 
-from .boundary import bind_address, integer
-from .endpoint import KERNEL, Endpoint, enter_netns
+from .engine.endpoint import KERNEL, Endpoint, enter_netns
+from .engine.multicast import Membership
+from .engine.packet import PacketTransfer, RawTransfer
 from .filtering import Filtering
-from .multicast import Membership
 from .options import DatagramOptions, IntOption, RawOptions, UnicastOptions
-from .packet import PacketTransfer, RawTransfer
+from .wire.boundary import bind_address, integer
 
 __all__ = ["Conn", "PacketConn", "RawConn"]
 

@@ -4,11 +4,11 @@ from typing import Self, SupportsIndex, TypedDict
 from typing_extensions import Buffer, Unpack
 
 from ._types import Address, InterfaceLike
-from .endpoint import Endpoint
+from .engine.endpoint import Endpoint
+from .engine.multicast import Membership
+from .engine.packet import PacketTransfer, RawTransfer
 from .filtering import Filtering, ICMPFilter
-from .multicast import Membership
 from .options import DatagramOptions, IntOption, RawOptions, UnicastOptions
-from .packet import PacketTransfer, RawTransfer
 
 __all__ = ["Conn", "PacketConn", "RawConn"]
 

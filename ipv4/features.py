@@ -4,9 +4,9 @@ import socket
 
 from .conn import Conn, PacketConn, RawConn
 from .constants import ControlFlags, PathMTUDiscovery
-from .control import ControlMessage
+from .engine.message import Message
 from .filtering import ICMPFilter
-from .message import Message
+from .wire.control import ControlMessage
 
 __all__ = ["features"]
 

@@ -1,7 +1,7 @@
 """What the kernel lets through to a socket: ICMP types, BPF programs, a minimum TTL."""
 
-from .boundary import integer
-from .endpoint import KERNEL
+from .engine.endpoint import KERNEL
+from .wire.boundary import integer
 
 __all__ = ["Filtering", "ICMPFilter"]
 
@@ -126,7 +126,7 @@ class Filtering:
         """Empty the receive queue; never waits."""
         from socket import MSG_DONTWAIT, MSG_TRUNC
 
-        from .message import Message
+        from .engine.message import Message
 
         batch = [Message(bytearray(1)) for _ in range(32)]
         try:

@@ -6,8 +6,8 @@ one is adding a row.
 
 import sys
 
-from .boundary import integer, shown
-from .endpoint import KERNEL
+from .engine.endpoint import KERNEL
+from .wire.boundary import integer, shown
 
 __all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions"]
 

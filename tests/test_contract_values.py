@@ -121,7 +121,7 @@ def test_header_forms(vector):
 
 
 def test_the_form_follows_the_system():
-    from ipv4.header import system_format
+    from ipv4.wire.header import system_format
 
     wanted = {
         ("linux", None): "linux", ("darwin", "23"): "darwin", ("ios", "17"): "darwin",

@@ -29,10 +29,11 @@ def test_every_source_file_is_installed():
 
 
 def test_every_compiled_module_has_a_stub():
-    modules = {path.stem for path in SOURCE.glob("*.pyx")}
-    assert {name for name in modules if not (SOURCE / f"{name}.pyi").exists()} == set()
-    for name in modules:
-        module = importlib.import_module(f"ipv4.{name}")
+    modules = list(SOURCE.rglob("*.pyx"))
+    assert [path for path in modules if not path.with_suffix(".pyi").exists()] == []
+    for path in modules:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        module = importlib.import_module(name)
         assert module.__file__.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)), name
 
 

@@ -25,12 +25,14 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-IMPORT = re.compile(r"^\s*from\s+(?P<of>\.|ipv4)(?P<room>\.?\w*)\S*\s+c?import\s+(?P<names>.*)")
+IMPORT = re.compile(r"^\s*from\s+(?:\.+|ipv4)(?P<path>[\w.]*)\s+c?import\s+(?P<names>.*)")
+STOREYS = {"wire", "engine"}  # folders whose files are rooms of their own
 
 
 def room_of(path):
-    """Name of the file below the package, or of the folder that holds it."""
-    return path.relative_to(PACKAGE).parts[0].split(".")[0]
+    """Name of the file, or of the folder that holds it if that is one room."""
+    parts = path.relative_to(PACKAGE).parts
+    return parts[parts[0] in STOREYS and len(parts) > 1].split(".")[0]
 
 
 def imports(path):
@@ -39,10 +41,8 @@ def imports(path):
         found = IMPORT.match(line)
         if not found:
             continue
-        if path.parent != PACKAGE and found["of"] == ".":
-            continue  # a neighbour in the same room
-        room = found["room"].lstrip(".")
-        for name in [room] if room else re.findall(r"\w+", found["names"]):
+        named = [part for part in found["path"].split(".") if part and part not in STOREYS]
+        for name in named[:1] or re.findall(r"\w+", found["names"]):
             if name in FLOOR:
                 yield number, name
 

@@ -1,7 +1,7 @@
 /* What this system lacks, said once.
  *
  * Every socket option that some system does without has a name here with OPT_ before it, whose
- * value is -1 where the headers have no such symbol; the door to setsockopt (endpoint.pyx) turns
+ * value is -1 where the headers have no such symbol; the door to setsockopt (engine/endpoint.pyx) turns
  * that into NotImplementedError. Likewise the calls: where the build found no recvmmsg, sendmmsg,
  * eventfd or epoll (config.h), the functions below do the same with what POSIX has. Nothing above
  * this header asks which system it is on. */

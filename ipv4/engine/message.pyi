@@ -3,8 +3,8 @@ from typing import Any, SupportsIndex, final, overload
 
 from typing_extensions import Buffer
 
-from ._types import Address
-from .control import ControlMessage
+from .._types import Address
+from ..wire.control import ControlMessage
 
 @final
 class Message:

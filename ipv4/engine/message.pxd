@@ -2,8 +2,8 @@ from cpython.buffer cimport Py_buffer
 from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
 
-from .boundary cimport Peers
-from .libc.socket cimport iovec, mmsghdr, msghdr, sockaddr_in
+from ..wire.boundary cimport Peers
+from ..libc.socket cimport iovec, mmsghdr, msghdr, sockaddr_in
 
 
 cdef struct Span:

@@ -4,8 +4,8 @@ from typing import ClassVar, Final, SupportsIndex, final
 
 from typing_extensions import Buffer
 
-from ._types import Host
-from .constants import HeaderFlags
+from .._types import Host
+from ..constants import HeaderFlags
 
 FORMATS: Final[dict[str, int]]
 

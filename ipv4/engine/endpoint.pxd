@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from .boundary cimport Peers
+from ..wire.boundary cimport Peers
 
 cdef extern from *:
     int64_t NEVER "INT64_MAX"

@@ -19,9 +19,9 @@ from libc.errno cimport EBADF, EINTR, ENODEV, ENOSYS, ETIMEDOUT, EAGAIN, errno
 from libc.stdint cimport INT32_MAX, int32_t, int64_t
 from libc.string cimport memcpy, memset
 
-from .boundary cimport as_int, forget_peers, os_error, peer_tuple, shown
-from .libc cimport socket as c
-from .libc.socket cimport (
+from ..wire.boundary cimport as_int, forget_peers, os_error, peer_tuple, shown
+from ..libc cimport socket as c
+from ..libc.socket cimport (
     POLLIN,
     POLLOUT,
     close as c_close,
@@ -456,7 +456,7 @@ cdef class Endpoint:
     def _interface(self, int index):
         """`Interface` of an index, its name empty when the interface is gone."""
         cdef ifreq request
-        from .interface import Interface
+        from ..interface import Interface
 
         memset(&request, 0, sizeof(request))
         request.ifr_ifindex = index

@@ -3,8 +3,8 @@ from typing import SupportsIndex
 
 from typing_extensions import disjoint_base
 
-from ._types import Messages
-from .constants import ControlFlags
+from .._types import Messages
+from ..constants import ControlFlags
 from .endpoint import Endpoint
 from .errqueue import ErrorReport
 from .message import Message

@@ -14,7 +14,7 @@ from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport UINT32_MAX, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset, strerror
 
-from .libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
+from ..libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
 
 from operator import index
 

@@ -7,7 +7,7 @@ from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, int32_t, uint16_t, uin
 from libc.string cimport memcmp, memcpy
 
 from .boundary cimport ZERO, address_object, address_text, as_address, as_int, get_buffer, shown
-from .libc.socket cimport htons, ntohs
+from ..libc.socket cimport htons, ntohs
 
 import os
 import sys
@@ -77,7 +77,7 @@ cdef object flags_object(int32_t value):
     """A HeaderFlags; building one costs more than parsing a whole header, so each is kept."""
     global _flags
     if _flags is None or not 0 <= value <= 7:
-        from .constants import HeaderFlags
+        from ..constants import HeaderFlags
 
         if not 0 <= value <= 7:
             return HeaderFlags(value)

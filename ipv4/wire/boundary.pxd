@@ -1,7 +1,7 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer
 from libc.stdint cimport INT32_MAX, int64_t, uint16_t, uint32_t
 
-from .libc.socket cimport sockaddr_in
+from ..libc.socket cimport sockaddr_in
 
 
 cdef enum:

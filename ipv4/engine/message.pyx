@@ -19,7 +19,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_RawCalloc, PyMem_RawFre
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint16_t, uint32_t, uint8_t
 from libc.string cimport memcpy
 
-from .boundary cimport (
+from ..wire.boundary cimport (
     as_int,
     as_sockaddr,
     c_GetBuffer,
@@ -28,9 +28,9 @@ from .boundary cimport (
     peer_of,
     peer_tuple,
 )
-from .control cimport Scan, flags_space, received, scan
+from ..wire.control cimport Scan, flags_space, received, scan
 from .endpoint cimport generation
-from .libc.socket cimport (
+from ..libc.socket cimport (
     AF_INET,
     CMSG_ALIGN,
     MSG_CTRUNC,

@@ -1,7 +1,7 @@
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
-from .constants import ErrorOrigin
+from ..constants import ErrorOrigin
 
 __all__ = ["ErrorReport"]
 

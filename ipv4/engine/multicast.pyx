@@ -7,10 +7,10 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
-from .boundary cimport address_object, as_address, os_error, shown
+from ..wire.boundary cimport address_object, as_address, os_error, shown
 from .endpoint cimport Endpoint
-from .libc cimport socket as c
-from .libc.socket cimport (
+from ..libc cimport socket as c
+from ..libc.socket cimport (
     group_filter,
     group_req,
     group_source_req,

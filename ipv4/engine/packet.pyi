@@ -2,9 +2,9 @@ from typing import SupportsIndex, final
 
 from typing_extensions import Buffer, disjoint_base
 
-from ._types import Address
-from .control import ControlMessage
-from .header import Header
+from .._types import Address
+from ..wire.control import ControlMessage
+from ..wire.header import Header
 from .transfer import Transfer
 
 @disjoint_base

@@ -15,12 +15,12 @@ from cpython.unicode cimport PyUnicode_CheckExact
 from libc.errno cimport errno
 from libc.string cimport memcpy, memmove, memset
 
-from .boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
-from .control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, received, settle
+from ..wire.boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
+from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, received, settle
 from .endpoint cimport NEVER, Patience
-from .header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
-from .libc cimport socket as c
-from .libc.socket cimport (
+from ..wire.header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
+from ..libc cimport socket as c
+from ..libc.socket cimport (
     MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_TRUNC,

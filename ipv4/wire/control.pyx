@@ -40,7 +40,7 @@ from .boundary cimport (
     peer_tuple,
     plain_attribute,
 )
-from .libc.socket cimport (
+from ..libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
     IP_PKTINFO,

@@ -1,8 +1,8 @@
 from libc.stdint cimport int32_t, uint32_t
 
-from .control cimport ControlMessage
+from ..wire.control cimport ControlMessage
 from .endpoint cimport Endpoint, Patience
-from .libc.socket cimport iovec, mmsghdr, msghdr, sockaddr_in
+from ..libc.socket cimport iovec, mmsghdr, msghdr, sockaddr_in
 from .message cimport MessageBatch
 
 

@@ -30,7 +30,7 @@ from libc.errno cimport (
 from libc.stdint cimport INT32_MAX, int32_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from .boundary cimport (
+from ..wire.boundary cimport (
     address_object,
     address_text,
     as_flags,
@@ -39,10 +39,10 @@ from .boundary cimport (
     peer_tuple,
     shown,
 )
-from .control cimport CONTROL_ROOM, ControlMessage
+from ..wire.control cimport CONTROL_ROOM, ControlMessage
 from .endpoint cimport NEVER, Endpoint, Patience, generation
-from .libc cimport socket as c
-from .libc.socket cimport (
+from ..libc cimport socket as c
+from ..libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
     MSG_CTRUNC,
@@ -142,7 +142,7 @@ cdef class Transfer(Endpoint):
     @property
     def control_flags(self):
         """What received packets tell, as `set_control_message` left it (`ControlFlags`)."""
-        from .constants import ControlFlags
+        from ..constants import ControlFlags
 
         return ControlFlags(self._control_flags)
 
@@ -778,7 +778,7 @@ cdef object report_of(const unsigned char *control, size_t length, bytes payload
     cdef sockaddr_in offender
     cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
     cdef size_t at = 0, size
-    from .constants import ErrorOrigin
+    from ..constants import ErrorOrigin
     from .errqueue import ErrorReport
 
     memset(&error, 0, sizeof(error))

@@ -1,0 +1,1 @@
+"""The codecs: addresses, buffers, control messages and headers as bytes, which know no socket."""
