@@ -125,6 +125,7 @@ class InterfaceOption(Option):
         self.swapped = swapped
 
     def swap(self, number):
+        """The index as the kernel has it, or back: some options take it in network order."""
         if not self.swapped:
             return number
         return int.from_bytes((number & 0xFFFFFFFF).to_bytes(4, sys.byteorder), "big", signed=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import without_privilege
 
+import ipv4
 from ipv4 import Conn, PacketConn, RawConn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +75,30 @@ def test_the_quick_start_is_two_commands():
     page = (ROOT / "README.md").read_text()
     section = page.partition("## Quick start")[2].partition("```sh\n")[2].partition("```")[0]
     assert section.splitlines() == ["pip install . && ipv4 demo", "pip install '.[test]' && pytest"]
+
+
+def test_editors_find_a_docstring_at_every_public_name():
+    """In the stubs as the build installs them: docstrings stand in the sources alone."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import stubdocs
+    finally:
+        sys.path.pop(0)
+    bare = []
+    everywhere = stubdocs.members([*(ROOT / "ipv4").glob("*.py"), *(ROOT / "ipv4").rglob("*.pyx")])
+    for stub in sorted((ROOT / "ipv4").rglob("*.pyi")):
+        source = next(filter(Path.exists, map(stub.with_suffix, (".pyx", ".py"))), None)
+        if source is None or stub.name == "__init__.pyi":
+            continue
+        others = everywhere if stub.name == "aio.pyi" else {}
+        text = stubdocs.documented(stub.read_text(), stubdocs.scan(source), "", others)
+        for name, place in stubdocs.scan_python(text).items():
+            if not place.doc and not any(part[0] == "_" for part in name.split(".")):
+                bare.append(f"{stub.relative_to(ROOT)}: {name}")
+        installed = Path(ipv4.__file__).parent / stub.relative_to(ROOT / "ipv4")
+        if installed.exists() and installed != stub:
+            assert '"""' in installed.read_text(), installed
+    assert bare == []
 
 
 def test_imports_of_the_package_go_down():

@@ -49,6 +49,7 @@ class LoadConstant(Instruction):
         self._fill(_register(dst, "dst"), unsigned(val, 32, "val"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.IMM | _target(self.dst), 0, 0, self.val)
 
     def _text(self) -> str:
@@ -73,6 +74,7 @@ class LoadScratch(Instruction):
         self._fill(_register(dst, "dst"), integer(n, "n"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.MEM | _target(self.dst), 0, 0, _slot(self.n))
 
     def _text(self) -> str:
@@ -99,6 +101,7 @@ class LoadAbsolute(Instruction):
         self._fill(unsigned(off, 32, "off"), integer(size, "size"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.LD | bpf.ABS | _size(self.size), 0, 0, self.off)
 
     def _text(self) -> str:
@@ -128,6 +131,7 @@ class LoadIndirect(Instruction):
         self._fill(unsigned(off, 32, "off"), integer(size, "size"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.LD | bpf.IND | _size(self.size), 0, 0, self.off)
 
     def _text(self) -> str:
@@ -150,6 +154,7 @@ class LoadMemShift(Instruction):
         self._fill(unsigned(off, 32, "off"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.LDX | bpf.B | bpf.MSH, 0, 0, self.off)
 
     def _text(self) -> str:
@@ -172,6 +177,7 @@ class LoadExtension(Instruction):
         self._fill(named(integer(num, "num"), Extension))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         if self.num == Extension.LEN:
             return RawInstruction(bpf.LD | bpf.W | bpf.LEN, 0, 0, 0)
         if not 0 <= self.num < 1 << 12:
@@ -203,6 +209,7 @@ class StoreScratch(Instruction):
         self._fill(_register(src, "src"), integer(n, "n"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         if self.src not in (Register.A, Register.X):
             raise ValueError(f"invalid source register {self.src}: src must be A or X")
         op = bpf.ST if self.src == Register.A else bpf.STX
@@ -230,6 +237,7 @@ class ALUOpConstant(Instruction):
         self._fill(named(unsigned(op, 16, "op"), ALUOp), unsigned(val, 32, "val"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.ALU | _operation(self.op), 0, 0, self.val)
 
     def _text(self) -> str:
@@ -251,6 +259,7 @@ class ALUOpX(Instruction):
         self._fill(named(unsigned(op, 16, "op"), ALUOp))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.ALU | bpf.X | _operation(self.op), 0, 0, 0)
 
     def _text(self) -> str:
@@ -263,6 +272,7 @@ class NegateA(Instruction):
     __slots__ = ()
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.ALU | bpf.NEG, 0, 0, 0)
 
     def _text(self) -> str:
@@ -285,6 +295,7 @@ class Jump(Instruction):
         self._fill(unsigned(skip, 32, "skip"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.JMP | bpf.JA, 0, 0, self.skip)
 
     def _text(self) -> str:
@@ -345,6 +356,7 @@ class JumpIf(_Test):
         )
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return self._encode(0, self.val)
 
 
@@ -368,6 +380,7 @@ class JumpIfX(_Test):
         )
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return self._encode(bpf.X, 0)
 
 
@@ -377,6 +390,7 @@ class RetA(Instruction):
     __slots__ = ()
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.RET | bpf.A, 0, 0, 0)
 
     def _text(self) -> str:
@@ -399,6 +413,7 @@ class RetConstant(Instruction):
         self._fill(unsigned(val, 32, "val"))
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.RET, 0, 0, self.val)
 
     def _text(self) -> str:
@@ -411,6 +426,7 @@ class TXA(Instruction):
     __slots__ = ()
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.MISC | bpf.TXA, 0, 0, 0)
 
     def _text(self) -> str:
@@ -423,6 +439,7 @@ class TAX(Instruction):
     __slots__ = ()
 
     def assemble(self) -> RawInstruction:
+        """Encode as a machine word."""
         return RawInstruction(bpf.MISC | bpf.TAX, 0, 0, 0)
 
     def _text(self) -> str:

@@ -25,6 +25,7 @@ __all__ = ["Instruction", "RawInstruction"]
 
 
 def integer(value: int, field: str) -> int:
+    """The value as an integer; a TypeError names the field."""
     try:
         return index(value)
     except TypeError:
@@ -32,6 +33,7 @@ def integer(value: int, field: str) -> int:
 
 
 def walk(program: Iterable[_Item], name: str) -> Iterator[_Item]:
+    """Iterator over a program; a TypeError names what is none."""
     try:
         return iter(program)
     except TypeError:
@@ -40,6 +42,7 @@ def walk(program: Iterable[_Item], name: str) -> Iterator[_Item]:
 
 
 def unsigned(value: int, bits: int, field: str) -> int:
+    """The value as an unsigned integer of so many bits."""
     number = integer(value, field)
     if not 0 <= number < 1 << bits:
         # Beyond some size the interpreter refuses to write a number in decimal.

@@ -452,7 +452,8 @@ cdef int pin(object exporter, Py_buffer *view, str name) except -1:
 @cython.no_gc
 @cython.freelist(16)
 cdef class Column:
-    # A view on an arena: what `memoryview` is made from. It keeps the memory alive.
+    """A view on an arena: what `memoryview` is made from. It keeps the memory alive."""
+
     cdef:
         Arena arena
         void *first
@@ -483,7 +484,8 @@ cdef class Column:
 
 @cython.final
 cdef class Arena:
-    # The memory of a MessageBatch and of everything that looks into it: one allocation.
+    """The memory of a MessageBatch and of everything that looks into it: one allocation."""
+
     def __cinit__(self, size_t count, size_t size, size_t control_room):
         cdef size_t i, per_slot, at = 0
         if (count > MAX_COUNT or size > MAX_SIZE or control_room > MAX_SIZE
@@ -654,7 +656,8 @@ cdef class Arena:
 @cython.final
 @cython.no_gc
 cdef class Heads:
-    # Iterator of MessageBatch.heads.
+    """Iterator of `MessageBatch.heads`."""
+
     cdef:
         Arena arena
         size_t at

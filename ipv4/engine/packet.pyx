@@ -464,7 +464,8 @@ cdef class RawTransfer(Transfer):
 @cython.final
 @cython.freelist(16)
 cdef class Window:
-    # The payload part of a caller's buffer; pins the buffer as long as a view on it lives.
+    """The payload part of a caller's buffer; pins the buffer as long as a view on it lives."""
+
     cdef:
         Py_buffer view
         bint pinned
