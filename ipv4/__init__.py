@@ -43,8 +43,9 @@ except ModuleNotFoundError as error:
 from .conn import Conn, PacketConn, RawConn
 from .engine.message import Message, MessageBatch
 from .filtering import ICMPFilter
+from .wire.checksum import checksum, pseudo_header
 from .wire.control import ControlMessage, new_control_message
-from .wire.header import Header, checksum, parse_header
+from .wire.header import Header, parse_header
 
 __all__ = [
     "HEADER_LEN",
@@ -70,6 +71,7 @@ __all__ = [
     "features",
     "new_control_message",
     "parse_header",
+    "pseudo_header",
 ]
 
 

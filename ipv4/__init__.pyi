@@ -16,8 +16,9 @@ from .engine.message import Message, MessageBatch
 from .features import features
 from .filtering import ICMPFilter
 from .interface import Interface
+from .wire.checksum import checksum, pseudo_header
 from .wire.control import ControlMessage, new_control_message
-from .wire.header import Header, checksum, parse_header
+from .wire.header import Header, parse_header
 
 __version__: str
 
@@ -45,4 +46,5 @@ __all__ = [
     "features",
     "new_control_message",
     "parse_header",
+    "pseudo_header",
 ]

@@ -1,5 +1,6 @@
 """The Internet checksum (RFC 1071), against two independent ways to it."""
 
+import itertools
 import random
 import socket
 from itertools import accumulate
@@ -99,3 +100,53 @@ def test_the_kernel_agrees(pair):
         header = Header()
         header.parse(packet)
         assert header.compute_checksum() == header.checksum
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+def test_parts_are_summed_as_if_joined(kind):
+    for cuts in [(), (0,), (1,), (1, 2), (3, 3, 4), (7, 20, 21, 64), range(1, 90)]:
+        bounds = [0, *cuts, 101]
+        parts = [RANDOM[a:b] for a, b in itertools.pairwise(bounds)]
+        assert ipv4.checksum(kind(parts)) == ipv4.checksum(RANDOM[:101]), cuts
+        assert ipv4.checksum(kind(parts), 0x1234) == ipv4.checksum(RANDOM[:101], 0x1234)
+    assert ipv4.checksum(kind([])) == ipv4.checksum(b"") == 0xFFFF
+    assert ipv4.checksum(kind([bytearray(b"ab"), memoryview(b"cd")])) == ipv4.checksum(b"abcd")
+
+
+def test_a_part_that_is_no_buffer_is_named():
+    for wrong in [["ab"], (b"ab", 3), [b"ab", [b"cd"]]]:
+        with pytest.raises(TypeError, match=rf"^buf\[{len(wrong) - 1}\] must be a bytes-like"):
+            ipv4.checksum(wrong)
+    with pytest.raises(TypeError, match="^buf must be a bytes-like object, not set"):
+        ipv4.checksum({b"ab"})
+
+
+def test_a_list_that_shrinks_while_it_is_summed():
+    class Shrinking(bytes):
+        def __buffer__(self, flags):
+            parts.clear()
+            return memoryview(b"ab")
+
+    parts = [Shrinking(), b"cd"]
+    assert ipv4.checksum(parts) in (ipv4.checksum(b"ab"), ipv4.checksum(b"cd"))
+
+
+def test_the_pseudo_header_is_that_which_the_kernel_sums(pair):
+    """Where a card is to finish UDP's checksum, the kernel leaves the pseudo header's sum in it."""
+    with capture(pair.b, "eth0") as seen, pair.a.call(PacketConn.udp, ("10.1.0.1", 0)) as conn:
+        conn.write_to(b"odd", ("10.1.0.2", 7))
+        seen.wait_for(1)
+    packet = next(packet for packet in seen.packets if packet[9] == socket.IPPROTO_UDP)
+    pseudo = ipv4.pseudo_header("10.1.0.1", "10.1.0.2", socket.IPPROTO_UDP, 8 + len(b"odd"))
+    assert pseudo == packet[12:20] + bytes([0, 17]) + packet[24:26]
+    assert int.from_bytes(packet[26:28], "big") == 0xFFFF ^ ipv4.checksum(pseudo)
+
+
+def test_a_pseudo_header_is_refused_by_the_name_of_what_is_wrong():
+    good = {"src": "10.0.0.1", "dst": "10.0.0.2", "protocol": 112, "length": 40}
+    wrong = {"src": "here", "dst": None, "protocol": 256, "length": 65536}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=rf"^{name}\b"):
+            ipv4.pseudo_header(**(good | {name: value}))
+    with pytest.raises(ValueError, match=r"^length\b"):
+        ipv4.pseudo_header(**(good | {"length": -1}))

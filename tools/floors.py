@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ipv4"
 FLOORS = [
     {"libc", "constants", "interface"},
     {"boundary", "errqueue"},
-    {"header", "control", "bpf"},
+    {"checksum", "control", "bpf"},
+    {"header"},
     {"endpoint", "message"},
     {"transfer", "multicast", "options", "filtering"},
     {"packet"},

@@ -1,12 +1,8 @@
-from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 
 cdef enum:
     MAX_HEADER = 60  # IHL has four bits that count words of 32
     MAX_OPTIONS = 40
-
-
-cdef uint64_t sum_words(const unsigned char *data, size_t length) noexcept nogil
-cdef uint16_t finish_sum(uint64_t total) noexcept nogil
 
 
 cdef class Header:
@@ -38,4 +34,3 @@ cdef class Header:
 
 cdef Header new_header(const unsigned char *data, size_t length)
 cdef int refuse_to_parse(const char *why, const unsigned char *data) except -1
-cdef int SYSTEM_FORM() noexcept

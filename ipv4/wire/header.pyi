@@ -1,21 +1,23 @@
 from collections.abc import Iterator
 from ipaddress import IPv4Address
-from typing import ClassVar, Final, SupportsIndex, final
+from typing import ClassVar, Final, Self, SupportsIndex, final
 
 from typing_extensions import Buffer
 
 from .._types import Host
 from ..constants import HeaderFlags
 
+FIELDS: Final[tuple[str, ...]]
 FORMATS: Final[dict[str, int]]
 
 def system_format(platform: str = ..., release: str | None = None) -> str: ...
-def checksum(buf: Buffer, initial: SupportsIndex = 0) -> int: ...
 def parse_header(buf: Buffer) -> Header: ...
 
 @final
 class Header:
     __hash__: ClassVar[None]  # type: ignore[assignment]
+    __match_args__: Final[tuple[str, ...]]
+    def __replace__(self, **changes: object) -> Self: ...
     def __init__(
         self,
         version: SupportsIndex = 4,

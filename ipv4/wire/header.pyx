@@ -1,12 +1,13 @@
-"""The IPv4 header (RFC 791 section 3.1) and the Internet checksum (RFC 1071)."""
+"""The IPv4 header (RFC 791 section 3.1)."""
 
 cimport cython
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, int32_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from .boundary cimport ZERO, address_object, address_text, as_address, as_int, get_buffer, shown
+from .checksum cimport finish_sum, sum_words
 from ..libc.socket cimport htons, ntohs
 
 import os
@@ -60,10 +61,6 @@ def system_format(platform=sys.platform, release=None):
 cdef int _system_form = FORMATS[system_format()]
 
 
-cdef int SYSTEM_FORM() noexcept:
-    return _system_form
-
-
 cdef int form_of(object name) except -1:
     if name is None:
         return _system_form
@@ -83,84 +80,6 @@ cdef object flags_object(int32_t value):
             return HeaderFlags(value)
         _flags = tuple([HeaderFlags(each) for each in range(8)])
     return _flags[value]
-
-
-# The Internet checksum
-
-cdef uint64_t sum_words(const unsigned char *data, size_t length) noexcept nogil:
-    """Sum of the 16-bit words of data, in this machine's byte order, not yet folded.
-
-    The sum does not depend on byte order but for a swap at its end (RFC 1071 section 2(B)), so
-    words of 32 bits are added in 64: no carry is lost below 16 GiB.
-    """
-    cdef uint64_t total = 0
-    cdef uint32_t word
-    cdef uint16_t half = 0
-    cdef size_t words = length >> 2, i
-    for i in range(words):
-        memcpy(&word, data + 4 * i, 4)
-        total += word
-    if length & 2:
-        memcpy(&half, data + 4 * words, 2)
-        total += half
-    if length & 1:
-        half = 0
-        memcpy(&half, data + length - 1, 1)  # the missing byte counts as zero
-        total += half
-    return total
-
-
-cdef uint16_t finish_sum(uint64_t total) noexcept nogil:
-    """Fold a sum of `sum_words` to 16 bits, as a number in network order."""
-    total = (total & 0xFFFFFFFFU) + (total >> 32)
-    total = (total & 0xFFFFFFFFU) + (total >> 32)
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    return ntohs(<uint16_t>total)
-
-
-def checksum(buf, initial=0):
-    """The Internet checksum of a buffer (RFC 1071).
-
-    Parameters
-    ----------
-    buf : bytes-like
-        Any length; an odd last byte is padded with a zero byte.
-    initial : int
-        Sum to start from, such as that of a pseudo header. A checksum is the complement of its
-        sum, so parts are chained by ``checksum(b, initial=0xFFFF ^ checksum(a))``, where every
-        part but the last has an even length.
-
-    Returns
-    -------
-    int
-        The 16-bit checksum, to be stored in network order. Over data that holds its right
-        checksum the result is 0.
-
-    Raises
-    ------
-    TypeError
-        If `buf` is not bytes-like.
-    ValueError
-        If `initial` is negative or beyond 63 bits.
-    """
-    cdef Py_buffer view
-    cdef uint64_t total, start
-    start = as_int(initial, 0, INT64_MAX, "initial")
-    get_buffer(buf, &view, False, "buf")
-    if view.len > 1 << 20:
-        with nogil:
-            total = sum_words(<const unsigned char *>view.buf, view.len)
-    else:
-        total = sum_words(<const unsigned char *>view.buf, view.len)
-    PyBuffer_Release(&view)
-    total = finish_sum(total)
-    while start:
-        total += start & 0xFFFF
-        start >>= 16
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return <int>(~total & 0xFFFF)
 
 
 # The header
@@ -205,6 +124,13 @@ def parse_header(buf):
     return header
 
 
+# The constructor's parameters, in its order.
+FIELDS = (
+    "version", "len", "tos", "total_len", "id", "flags", "frag_off", "ttl", "protocol",
+    "checksum", "src", "dst", "options",
+)
+
+
 @cython.final
 @cython.freelist(64)
 cdef class Header:
@@ -242,6 +168,8 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     A field takes any 32-bit integer, so that a program can build a header in steps; whether it
     fits its bits is checked by `marshal`, which names the field that does not.
     """
+
+    __match_args__ = FIELDS
 
     def __init__(self, version=4, len=20, tos=0, total_len=0, id=0, flags=0, frag_off=0, ttl=0,
                  protocol=0, checksum=0, src=None, dst=None, options=b""):
@@ -690,6 +618,13 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             None if not self.has_dst else address_text(self._dst),
             self.options,
         )
+
+    def __replace__(self, **changes):
+        """A copy with other values for some fields (``copy.replace``)."""
+        for name in changes:
+            if name not in FIELDS:
+                raise TypeError(f"Header has no field {name!r} to replace")
+        return Header(**(dict(zip(FIELDS, self.__reduce__()[1])) | changes))
 
     def __repr__(self):
         return (

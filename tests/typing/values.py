@@ -47,6 +47,10 @@ def headers(packet: bytes) -> bytes:
         assert_type(data, bytes)
     assert_type(header.compute_checksum(), int)
     assert_type(ipv4.checksum(packet, initial=0), int)
+    pseudo = ipv4.pseudo_header("192.0.2.1", "192.0.2.2", 112, len(packet))
+    assert_type(pseudo, bytes)
+    assert_type(ipv4.checksum((pseudo, packet)), int)
+    assert_type(header.__replace__(ttl=1), Header)
     return header.marshal() + bytes(header)
 
 
@@ -54,6 +58,8 @@ def controls(oob: bytearray) -> ControlMessage:
     oob = ipv4.new_control_message(ControlFlags.TTL | ControlFlags.DST)
     cm = ControlMessage(ttl=64, src="127.0.0.1", dst=None, ifindex=1, send_ttl=3, extra=())
     cm.parse(oob)
+    assert_type(cm.reply(interface=True), ControlMessage)
+    assert_type(cm.__replace__(ifindex=Interface(1, "lo")), ControlMessage)
     assert_type(cm.marshal(), bytes)
     cm.ttl, cm.ifindex, cm.src, cm.dst = 1, 2, None, "192.0.2.1"
     cm.tos = cm.timestamp = cm.drops = cm.segment_size = cm.send_ttl = cm.send_tos = None
