@@ -1,7 +1,11 @@
 """Control messages against the bytes of Linux (struct cmsghdr of 64-bit systems)."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
+import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -194,3 +198,189 @@ def test_messages_of_any_level_and_type_both_ways(case):
         parsed = ControlMessage()
         parsed.parse(wire[: len(wire) - padding])
         assert parsed.extra == listed
+
+
+# Replies
+
+
+def asked(to, spec_dst, sender="10.1.0.1", ifindex=7):
+    """Return what a request told, as a receive makes it."""
+    info = struct.pack("@i4s4s", ifindex, IPv4Address(spec_dst).packed, IPv4Address(to).packed)
+    cm = ControlMessage(src=sender)
+    cm.parse(cmsg(0, IP_PKTINFO, info))
+    return cm
+
+
+@pytest.mark.parametrize(
+    ("cm", "source", "ifindex"),
+    [
+        (asked("10.1.0.2", "10.1.0.2"), "10.1.0.2", 0),
+        (asked("224.0.0.251", "10.1.0.2"), "10.1.0.2", 7),
+        (asked("10.1.0.255", "10.1.0.2"), "10.1.0.2", 7),
+        (asked("255.255.255.255", "10.1.0.2"), "10.1.0.2", 7),
+        (asked("169.254.1.2", "169.254.1.2", sender="169.254.9.9"), "169.254.1.2", 7),
+        (asked("10.1.0.2", "10.1.0.2", sender="169.254.9.9"), "10.1.0.2", 7),
+        (asked("10.1.0.2", "10.1.0.2", sender="169.253.9.9"), "10.1.0.2", 0),
+        # What came before the flags were set has neither interface nor local address.
+        (asked("127.0.0.2", "0.0.0.0", ifindex=0), "127.0.0.2", 0),
+        (asked("224.0.0.251", "0.0.0.0", ifindex=0), None, 0),
+        (asked("255.255.255.255", "0.0.0.0", ifindex=0), None, 0),
+        (ControlMessage(spec_dst="10.1.0.2", ifindex=3), "10.1.0.2", 0),
+        (ControlMessage(ttl=3, ifindex=3), None, 0),
+    ],
+    ids=str,
+)
+def test_where_a_reply_leaves_from(cm, source, ifindex):
+    answer = cm.reply()
+    wanted = source and IPv4Address(source)
+    assert (answer.src, answer.ifindex) == (wanted, ifindex)
+    assert (cm.reply(interface=True).src, cm.reply(interface=True).ifindex) == (wanted, cm.ifindex)
+    assert (cm.reply(False).src, cm.reply(interface=False).ifindex) == (wanted, 0)
+
+
+@pytest.mark.parametrize("wrong", [1, "eth0", 0.5])
+def test_a_reply_is_tied_or_not(wrong):
+    with pytest.raises(TypeError, match=r"^interface must be None, True or False, not"):
+        ControlMessage().reply(interface=wrong)
+
+
+def test_a_reply_to_another_address_of_this_host_arrives(loopback):
+    """Tied to the interface of the request it would be lost without an error."""
+    with ipv4.PacketConn.udp(("127.0.0.1", 0)) as server, ipv4.PacketConn.udp() as client:
+        server.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
+        for conn in (server, client):
+            conn.set_read_deadline(time.monotonic() + 10)
+        client.write_to(b"?", server.local_addr, ControlMessage(src="127.0.0.9"))
+        _, cm, peer = server.read_from(bytearray(9))
+        assert cm.ifindex == loopback.index
+        assert cm.reply().ifindex == 0
+        server.write_to(b"!", peer, cm.reply())
+        assert client.read_from(bytearray(9)) == (1, None, server.local_addr)
+
+
+def test_a_reply_to_what_came_before_the_flags_leaves_from_the_address_asked():
+    with ipv4.PacketConn.udp() as server, ipv4.PacketConn.udp(("127.0.0.1", 0)) as client:
+        for conn in (server, client):
+            conn.set_read_deadline(time.monotonic() + 10)
+        client.write_to(b"?", ("127.0.0.2", server.local_addr[1]))
+        server.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
+        _, cm, peer = server.read_from(bytearray(9))
+        server.write_to(b"!", peer, cm.reply())
+        assert client.read_from(bytearray(9))[2] == ("127.0.0.2", server.local_addr[1])
+
+
+# One reading for attributes and columns
+
+
+HOSTILE = [  # level, type, data, attribute, its value, the column
+    (0, IP_PKTINFO, struct.pack("@iii", -5, 0, 0), "ifindex", 0, "ifindexes"),
+    (17, 104, struct.pack("@i", 70000), "segment_size", None, "segment_sizes"),
+    (17, 104, struct.pack("@i", -1), "segment_size", None, "segment_sizes"),
+    (17, 104, struct.pack("@i", 65535), "segment_size", 65535, "segment_sizes"),
+    (0, IP_TTL, struct.pack("@i", 0x140), "ttl", 0x40, "ttls"),
+    (0, IP_TTL, b"", "ttl", 0, "ttls"),
+    (0, 1, b"\x2e", "tos", 0x2E, "toses"),
+    (0, 1, struct.pack("@i", 0x12E), "tos", 0x2E, "toses"),
+    (1, 35, bytes(struct.calcsize("@l")), "timestamp", None, "timestamps"),  # half a timespec
+]
+
+# Writes the control bytes that the environment names into what the real recvmmsg delivered.
+CONTROL_WRITER = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+int recvmmsg(int fd, struct mmsghdr *m, unsigned n, int flags, struct timespec *t) {
+  int (*real)(int, struct mmsghdr *, unsigned, int, struct timespec *) =
+      dlsym(RTLD_NEXT, "recvmmsg");
+  int got = real(fd, m, n, flags, t);
+  const char *hex = getenv("WIRE");
+  unsigned char *out = m->msg_hdr.msg_control;
+  size_t i, size = strlen(hex) / 2;
+  for (i = 0; i < size; i++) sscanf(hex + 2 * i, "%2hhx", out + i);
+  m->msg_hdr.msg_controllen = size;
+  return got;
+}
+"""
+COLUMN_READER = """
+import os, sys, ipv4
+conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
+for line in sys.stdin:
+    wire, column = line.split()
+    os.environ["WIRE"] = wire
+    batch = ipv4.MessageBatch(1, 16)
+    conn.write_to(b"x", conn.local_addr)
+    conn.read_batch(batch)
+    print(getattr(batch, column)[0])
+"""
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.unsanitized
+def test_hostile_values_read_alike_as_attribute_and_as_column(tmp_path):
+    (tmp_path / "writer.c").write_text(CONTROL_WRITER)
+    library = tmp_path / "writer.so"
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "writer.c", "-ldl"], check=True
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", COLUMN_READER],
+        env=os.environ | {"LD_PRELOAD": str(library)},
+        input="".join(f"{cmsg(*case[:3]).hex()} {case[5]}\n" for case in HOSTILE),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for (level, typ, data, attribute, value, _), column in zip(
+        HOSTILE, map(int, done.stdout.split()), strict=True
+    ):
+        cm = ControlMessage()
+        cm.parse(cmsg(level, typ, data))
+        assert (getattr(cm, attribute), column) == (value, value or 0), (attribute, data)
+
+
+# Python's manners
+
+
+def test_a_match_names_the_fields_in_the_order_of_the_constructor():
+    assert ControlMessage.__match_args__[:5] == ("ttl", "src", "dst", "ifindex", "tos")
+    match ControlMessage(7, "10.0.0.1"):
+        case ControlMessage(ttl, src, None, 0, tos=None):
+            assert (ttl, src) == (7, IPv4Address("10.0.0.1"))
+        case _:
+            raise AssertionError
+
+
+def test_a_copy_with_other_values():
+    cm = asked("224.0.0.251", "10.1.0.2")
+    other = cm.__replace__(ttl=9, dst=None)
+    assert (other.ttl, other.dst, other.spec_dst) == (9, None, cm.spec_dst)
+    assert cm.dst == IPv4Address("224.0.0.251")
+    assert cm.__replace__() == cm
+    with pytest.raises(TypeError, match="no field 'colour'"):
+        cm.__replace__(colour=3)
+
+
+def test_what_a_receive_filled_is_not_sent_by_a_copy_either():
+    with ipv4.PacketConn.udp(("127.0.0.1", 0)) as conn:
+        conn.set_control_message(ControlFlags.TTL, True)
+        conn.write_to(b"x", conn.local_addr)
+        _, cm, _ = conn.read_from(bytearray(9))
+    assert cm.src == IPv4Address("127.0.0.1")
+    assert cm.__replace__(ttl=1).marshal() == b""
+    assert cm.__replace__(src="127.0.0.1").marshal() != b""
+
+
+def test_an_interface_is_taken_for_its_index(loopback):
+    interface = ipv4.Interface(loopback.index, loopback.name)
+    cm = ControlMessage(ifindex=interface)
+    assert cm.ifindex == loopback.index
+    cm.ifindex = 0
+    cm.ifindex = (9, "eth9")
+    assert cm.ifindex == 9
+    for wrong in [(1, 2), ("lo", 1), (1,), (-1, "lo")]:
+        with pytest.raises((TypeError, ValueError), match=r"^ifindex\b"):
+            cm.ifindex = wrong
+    assert cm.ifindex == 9

@@ -17,7 +17,7 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, int64_t, uint16_t, uint32_t, uint8_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from ..wire.boundary cimport (
     as_int,
@@ -28,7 +28,14 @@ from ..wire.boundary cimport (
     peer_of,
     peer_tuple,
 )
-from ..wire.control cimport Scan, flags_space, received, scan
+from ..wire.control cimport (
+    ALL_FLAGS,
+    SLOT_CONTROL,
+    Told,
+    control_from_kernel,
+    flags_space,
+    read_told,
+)
 from .endpoint cimport generation
 from ..libc.socket cimport (
     AF_INET,
@@ -44,9 +51,6 @@ from ..libc.socket cimport (
 
 cdef enum:
     MAX_BUFFERS = 1024  # UIO_MAXIOV: the kernel refuses more
-    # What a slot has for control data at the least: room for what somebody else switched on
-    # beside the batch's own flags, within 256 bytes a message for everything but payload.
-    SLOT_CONTROL = 136
     MAX_COUNT = 1 << 24
     MAX_SIZE = 1 << 30
 
@@ -366,7 +370,7 @@ cdef class Message:
         # nn can be set by a program, and oob replaced since the read.
         if length == 0 or length > room:
             return None
-        return received(data, length, peer)
+        return control_from_kernel(data, length, peer)
 
     # In flight
 
@@ -625,19 +629,20 @@ cdef class Arena:
 
     cdef void scan_fresh(self) noexcept nogil:
         """Fill the columns of the slots received since the last time."""
-        cdef Scan found
+        cdef Told told
         cdef size_t i
         for i in range(self.fresh_start, self.fresh_stop):
             self.ports[i] = ntohs(self.names[i].sin_port)
             if self.outgoing[i]:
                 continue
-            scan(self.control + i * self.control_room,
-                 min(self.headers[i].msg_hdr.msg_controllen, self.control_room), &found)
-            self.ttls[i] = found.ttl
-            self.toses[i] = found.tos
-            self.ifindexes[i] = found.ifindex
-            self.timestamps[i] = found.timestamp
-            self.segment_sizes[i] = found.segment_size
+            memset(&told, 0, sizeof(told))
+            read_told(self.control + i * self.control_room,
+                      min(self.headers[i].msg_hdr.msg_controllen, self.control_room), &told)
+            self.ttls[i] = told.ttl
+            self.toses[i] = told.tos
+            self.ifindexes[i] = told.ifindex
+            self.timestamps[i] = told.timestamp
+            self.segment_sizes[i] = told.segment_size
         self.fresh_start = self.fresh_stop = 0
 
     cdef object column(self, const char *format, size_t itemsize, void *first, size_t length,
@@ -751,7 +756,7 @@ cdef class MessageBatch:
             return
         cdef size_t slots = as_int(count, 1, MAX_COUNT, "count")
         cdef size_t room = as_int(size, 0, MAX_SIZE, "size")
-        cdef size_t control = flags_space(<int>as_int(flags, 0, 1023, "flags"))
+        cdef size_t control = flags_space(<int>as_int(flags, 0, ALL_FLAGS, "flags"))
         self.arena = Arena(slots, room, CMSG_ALIGN(max(control, <size_t>SLOT_CONTROL)))
         self.start = 0
         self.stop = slots

@@ -16,7 +16,7 @@ from libc.errno cimport errno
 from libc.string cimport memcpy, memmove, memset
 
 from ..wire.boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
-from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, received, settle
+from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, control_from_kernel
 from .endpoint cimport NEVER, Patience
 from ..wire.header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
 from ..libc cimport socket as c
@@ -145,10 +145,10 @@ cdef class PacketTransfer(Transfer):
             raise_cut_control()
         if header.msg_namelen < sizeof(name):  # an entry of the error queue may bear no name
             if header.msg_controllen:
-                cm = received(control, header.msg_controllen, 0)
+                cm = control_from_kernel(control, header.msg_controllen, 0)
             return n, cm, None
         if header.msg_controllen:
-            cm = received(control, header.msg_controllen, name.sin_addr.s_addr)
+            cm = control_from_kernel(control, header.msg_controllen, name.sin_addr.s_addr)
         return n, cm, peer_of(&self.peers, name.sin_addr.s_addr, name.sin_port)
 
     cdef object read_stripped(self, Py_buffer *view, int flags):
@@ -204,8 +204,9 @@ cdef class PacketTransfer(Transfer):
         if not flags & MSG_TRUNC:
             n = min(n, room)
         if header.msg_controllen and self.wants_control:
-            cm = received(control, header.msg_controllen,
-                          name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
+            cm = control_from_kernel(
+                control, header.msg_controllen,
+                name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
         if header.msg_namelen < sizeof(name):
             return n, cm, None
         return n, cm, peer_of(&self.peers, name.sin_addr.s_addr, 0)
@@ -292,7 +293,6 @@ cdef class PacketTransfer(Transfer):
         cdef msghdr header
         cdef Py_ssize_t segment, n
         cdef bint segmented
-        settle(cm)
         segment = cm.segment_to_send()
         segmented = 0 < segment < view.len
         vector.iov_base = view.buf
@@ -383,8 +383,9 @@ cdef class RawTransfer(Transfer):
         n = min(n, window.view.len)
         head = new_header(<const unsigned char *>window.view.buf, n)
         if header.msg_controllen and self.wants_control:
-            cm = received(control, header.msg_controllen,
-                          name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
+            cm = control_from_kernel(
+                control, header.msg_controllen,
+                name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
         window.start = head._len
         window.length = n - head._len
         return head, memoryview(window), cm
@@ -447,7 +448,6 @@ cdef class RawTransfer(Transfer):
             message.msg_controllen = 0
             message.msg_flags = 0
             if cm is not None:
-                settle(<ControlMessage>cm)
                 if (<ControlMessage>cm).encoding_room() > SEND_ROOM:
                     control = <unsigned char *>PyMem_Malloc((<ControlMessage>cm).encoding_room())
                     if control == NULL:

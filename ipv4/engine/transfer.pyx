@@ -39,7 +39,7 @@ from ..wire.boundary cimport (
     peer_tuple,
     shown,
 )
-from ..wire.control cimport CONTROL_ROOM, ControlMessage
+from ..wire.control cimport ALL_FLAGS, CONTROL_ROOM, ControlMessage, Told, control_of_report
 from .endpoint cimport NEVER, Endpoint, Patience, generation
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -69,6 +69,8 @@ from .message cimport Arena, Message, MessageBatch, Span
 
 import sys
 
+from ..wire.control import RECEIVE_OPTIONS
+
 cdef enum:
     MAX_BATCH = 1024  # UIO_MAXIOV: as many as the kernel moves in one call
     STACK_BATCH = 64  # batches up to here need no allocation
@@ -76,18 +78,6 @@ cdef enum:
     NEW_MAX_SEGMENTS = 128
     MAX_PAYLOAD = 65507  # of a UDP datagram, and so of what is cut in one call
     ERROR_PAYLOAD = 65535
-
-# Which option makes the kernel tell what a flag asks for: flags, level, option, its name.
-cdef tuple CONTROL_OPTIONS = (
-    (1, c.IPPROTO_IP, c.IP_RECVTTL, "IP_RECVTTL"),
-    (2 | 4 | 8, c.IPPROTO_IP, c.IP_PKTINFO, "IP_PKTINFO"),
-    (16, c.IPPROTO_IP, c.IP_RECVTOS, "IP_RECVTOS"),
-    (32, c.SOL_SOCKET, c.SO_TIMESTAMPNS, "SO_TIMESTAMPNS"),
-    (64, c.SOL_SOCKET, c.SO_RXQ_OVFL, "SO_RXQ_OVFL"),
-    (128, c.IPPROTO_IP, c.IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR"),
-    (256, c.SOL_UDP, c.UDP_GRO, "UDP_GRO"),
-    (512, c.IPPROTO_IP, c.IP_RECVOPTS, "IP_RECVOPTS"),
-)
 
 
 cdef class Transfer(Endpoint):
@@ -123,12 +113,12 @@ cdef class Transfer(Endpoint):
         (SO_TIMESTAMPNS) since 2.6.22, ORIGINAL_DST (IP_RECVORIGDSTADDR) since 2.6.29, DROPS
         (SO_RXQ_OVFL) since 2.6.33, SEGMENT_SIZE (UDP_GRO) since 5.0.
         """
-        cdef uint32_t asked = <uint32_t>as_int(flags, 0, 1023, "flags")
+        cdef uint32_t asked = <uint32_t>as_int(flags, 0, ALL_FLAGS, "flags")
         cdef uint32_t wanted, bits
         cdef int32_t value
         self.live_fd()
         wanted = self._control_flags | asked if on else self._control_flags & ~asked
-        for mask, level, option, name in CONTROL_OPTIONS:
+        for mask, level, option, name, _, _, _ in RECEIVE_OPTIONS:
             bits = mask
             if not asked & bits:
                 continue
@@ -773,27 +763,21 @@ cdef int raise_cut_control() except -1:
 
 cdef object report_of(const unsigned char *control, size_t length, bytes payload, tuple addr):
     """An ErrorReport from an entry's control data; what does not come with it stays None."""
-    cdef cmsghdr h
     cdef sock_extended_err error
     cdef sockaddr_in offender
-    cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
-    cdef size_t at = 0, size
+    cdef Told told
+    cdef ControlMessage cm
     from ..constants import ErrorOrigin
     from .errqueue import ErrorReport
 
     memset(&error, 0, sizeof(error))
     memset(&offender, 0, sizeof(offender))
-    cm.decode(control, length)
-    while length - at >= sizeof(cmsghdr):
-        memcpy(&h, control + at, sizeof(h))
-        size = h.cmsg_len - CMSG_LEN(0)
-        if h.cmsg_level == c.IPPROTO_IP and h.cmsg_type == c.IP_RECVERR and size >= sizeof(error):
-            memcpy(&error, control + at + CMSG_LEN(0), sizeof(error))
-            if size >= sizeof(error) + sizeof(offender):
-                memcpy(&offender, control + at + CMSG_LEN(sizeof(error)), sizeof(offender))
-        if CMSG_SPACE(size) >= length - at:
-            break
-        at += CMSG_SPACE(size)
+    memset(&told, 0, sizeof(told))
+    cm = control_of_report(control, length, &told)
+    if told.error_size >= sizeof(error):
+        memcpy(&error, told.error, sizeof(error))
+    if told.error_size >= sizeof(error) + sizeof(offender):
+        memcpy(&offender, told.error + sizeof(error), sizeof(offender))
     try:
         origin = ErrorOrigin(error.ee_origin)
     except ValueError:

@@ -1,18 +1,89 @@
-from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
+from libc.string cimport memcpy
+
+from ..libc.socket cimport CMSG_LEN, CMSG_SPACE, cmsghdr
+
+cdef extern from "rooms.h":
+    enum:
+        CONTROL_ROOM "IPV4_CONTROL_ROOM"  # of a single read
+        SLOT_CONTROL "IPV4_SLOT_CONTROL"  # of a batch's slot, at the least
+        SEND_ROOM "IPV4_SEND_ROOM"  # what `encode` may write beside `extra`
+
 
 cdef enum:
-    # Room for every control message that this library can switch on, about 320 bytes, and as
-    # much again for what somebody else switched on.
-    CONTROL_ROOM = 768
-    SEND_ROOM = 192  # what `encode` may write beside `extra`
+    ALL_FLAGS = 1023  # of ControlFlags
+
+
+# The one walk over control messages, for whoever has control bytes to read.
+cdef struct Walk:
+    const unsigned char *at  # the next message
+    size_t left
+    # The message that `step` came to; all `size` bytes of `body` lie within the buffer.
+    int level
+    int type
+    const unsigned char *body
+    size_t size
+
+
+cdef inline void walk_over(Walk *walk, const void *data, size_t length) noexcept nogil:
+    walk.at = <const unsigned char *>data
+    walk.left = length
+
+
+cdef inline int step(Walk *walk) noexcept nogil:
+    """1 at a message, 0 at the end, -1 when one is shorter than its header or overruns.
+
+    A length is copied before it is looked at: memory that is shared may change meanwhile.
+    """
+    cdef cmsghdr head
+    cdef size_t space
+    if walk.left < sizeof(cmsghdr):
+        return 0
+    memcpy(&head, walk.at, sizeof(cmsghdr))
+    if head.cmsg_len < sizeof(cmsghdr) or head.cmsg_len > walk.left:
+        return -1
+    walk.level = head.cmsg_level
+    walk.type = head.cmsg_type
+    walk.body = walk.at + CMSG_LEN(0)
+    walk.size = head.cmsg_len - CMSG_LEN(0)
+    space = CMSG_SPACE(walk.size)
+    if space > walk.left:  # the last one's padding may be missing
+        space = walk.left
+    walk.at += space
+    walk.left -= space
+    return 1
+
+
+# What control bytes tell, as C values; what is absent is 0.
+cdef struct Told:
+    uint32_t present  # bits of Attribute
+    int32_t ifindex
+    uint32_t dst
+    uint32_t spec_dst
+    uint32_t drops
+    uint32_t original_addr
+    uint16_t original_port
+    uint16_t segment_size
+    uint8_t ttl
+    uint8_t tos
+    uint8_t options_size
+    int64_t timestamp
+    # Into the buffer that was read; NULL when absent.
+    const unsigned char *options
+    const unsigned char *error  # IP_RECVERR's sock_extended_err and what follows it
+    size_t error_size
+    size_t unknown_space  # that the messages without an attribute take
+
+
+cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept nogil
 
 
 cdef class ControlMessage:
     cdef:
-        uint16_t have  # bits of Have: which attributes hold a value
-        uint16_t heard  # bits of Have: which of them a receive filled and so are not sent back
+        uint32_t present  # bits of Attribute: which attributes hold a value
+        uint32_t from_kernel  # which of them a receive filled, and so are not sent back
         # What nearly every program reads, as ints that Python takes straight from here: see
-        # `plain_attribute`.
+        # `expose_field`.
         object _ttl
         object _ifindex
         uint32_t _src
@@ -21,41 +92,27 @@ cdef class ControlMessage:
         uint32_t _drops
         uint32_t _original_addr
         uint16_t _original_port
-        int16_t _tos
-        int16_t _send_ttl
-        int16_t _send_tos
-        int32_t _segment_size
+        uint16_t _segment_size
+        uint8_t _tos
+        uint8_t _send_ttl
+        uint8_t _send_tos
         int64_t _timestamp
         # The rare parts, None when absent.
-        bytes unparsed  # control bytes received, until something rare of them is asked for
         bytes _options
         bytes _send_options
         bytes _extra  # whole control messages, padded, one after the other
 
-    cdef int parse_rest(self) except -1
-    cdef int decode_common(self, const unsigned char *data, size_t length) except -1
-    cdef int decode(self, const unsigned char *data, size_t length) except -1
+    cdef int take(self, const Told *told, const void *data, size_t length,
+                  bint errors) except -1
+    cdef uint32_t to_send(self) noexcept
+    cdef int set_bit(self, uint32_t bit, bint on) noexcept
     cdef size_t encoding_room(self) noexcept
     cdef size_t encode(self, unsigned char *out, bint segmented) noexcept
     cdef int32_t segment_to_send(self) noexcept
 
 
-cdef inline int settle(ControlMessage cm) except -1:
-    """Parse what was received, if that was not done yet."""
-    return cm.parse_rest() if cm.unparsed is not None else 0
-
-
-cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer)
+cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer)
+cdef ControlMessage control_of_report(const unsigned char *data, size_t length, Told *told)
+cdef bint answers_to(uint32_t sender, uint32_t dst, uint32_t spec_dst,
+                     uint32_t *source) noexcept nogil
 cdef size_t flags_space(int flags) noexcept
-
-
-# What a batch reads of control data without making an object: see `scan`.
-cdef struct Scan:
-    uint8_t ttl
-    uint8_t tos
-    uint16_t segment_size
-    int32_t ifindex
-    int64_t timestamp
-
-
-cdef void scan(const unsigned char *data, size_t length, Scan *found) noexcept nogil

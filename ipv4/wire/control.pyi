@@ -1,6 +1,6 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address
-from typing import ClassVar, Final, SupportsIndex, TypeAlias, final
+from typing import ClassVar, Final, Self, SupportsIndex, TypeAlias, final
 
 from typing_extensions import Buffer
 
@@ -9,19 +9,21 @@ from .._types import Host
 _Extra: TypeAlias = tuple[SupportsIndex, SupportsIndex, Buffer]
 
 ATTRIBUTES: Final[tuple[str, ...]]
+RECEIVE_OPTIONS: Final[tuple[tuple[int, int, int, str, int, tuple[str, ...], str], ...]]
 
 def new_control_message(flags: SupportsIndex) -> bytearray: ...
-def rebuild(values: dict[str, object], heard: int) -> ControlMessage: ...
+def rebuild(values: dict[str, object], from_kernel: int) -> ControlMessage: ...
 
 @final
 class ControlMessage:
     __hash__: ClassVar[None]  # type: ignore[assignment]
+    __match_args__: Final[tuple[str, ...]]
     def __init__(
         self,
         ttl: SupportsIndex = 0,
         src: Host | None = None,
         dst: Host | None = None,
-        ifindex: SupportsIndex = 0,
+        ifindex: SupportsIndex | tuple[SupportsIndex, str] = 0,
         *,
         tos: SupportsIndex | None = None,
         spec_dst: Host | None = None,
@@ -50,7 +52,7 @@ class ControlMessage:
     @property
     def ifindex(self) -> int: ...
     @ifindex.setter
-    def ifindex(self, value: SupportsIndex) -> None: ...
+    def ifindex(self, value: SupportsIndex | tuple[SupportsIndex, str]) -> None: ...
     @property
     def tos(self) -> int | None: ...
     @tos.setter
@@ -97,7 +99,8 @@ class ControlMessage:
     def send_options(self) -> bytes | None: ...
     @send_options.setter
     def send_options(self, value: Buffer | None) -> None: ...
-    def reply(self) -> ControlMessage: ...
+    def reply(self, interface: bool | None = None) -> ControlMessage: ...
+    def __replace__(self, **changes: object) -> Self: ...
     def marshal(self) -> bytes: ...
     def parse(self, buf: Buffer) -> None: ...
     def __eq__(self, other: object, /) -> bool: ...

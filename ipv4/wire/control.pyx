@@ -6,7 +6,8 @@
     |---------- CMSG_SPACE(n) ------------|
 
 Lengths come from the kernel or from a caller: each is compared with what is left of the buffer
-before a byte of data is looked at (cmsg(3), ip(7)).
+before a byte of data is looked at (cmsg(3), ip(7)). `step` walks over messages, `read_told` is the
+one reading of them: attributes of a `ControlMessage` and columns of a batch are made from it.
 """
 
 cimport cython
@@ -22,13 +23,14 @@ from libc.stdint cimport (
     UINT32_MAX,
     int32_t,
     int64_t,
+    uint8_t,
     uint16_t,
     uint32_t,
-    uint8_t,
 )
 from libc.string cimport memcpy, memset
 
 from .boundary cimport (
+    ZERO,
     PyMemberDef,
     address_object,
     address_text,
@@ -39,11 +41,14 @@ from .boundary cimport (
     member,
     peer_tuple,
     plain_attribute,
+    shown,
 )
+from ..libc cimport socket as c
 from ..libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
     IP_PKTINFO,
+    IP_RECVERR,
     IP_RECVOPTS,
     IP_RECVORIGDSTADDR,
     IP_RETOPTS,
@@ -59,6 +64,7 @@ from ..libc.socket cimport (
     UDP_SEGMENT,
     cmsghdr,
     in_pktinfo,
+    ntohl,
     sockaddr_in,
     timespec,
 )
@@ -71,54 +77,55 @@ cdef extern from *:
     Py_ssize_t ttl_offset "ipv4_ttl_offset"(ControlMessage cm)
     Py_ssize_t ifindex_offset "ipv4_ifindex_offset"(ControlMessage cm)
 
+cdef enum:
+    MAX_OPTIONS = 40  # bytes of IP options (RFC 791 section 3.1)
+    MAX_EXTRA = 1 << 20  # Linux caps all of a message's control data far below this (optmem_max)
 
-cdef enum Have:
-    SRC = 1
-    DST = 2
-    SPEC_DST = 4
-    TOS = 8
-    TIMESTAMP = 16
-    DROPS = 32
-    ORIGINAL_DST = 64
-    SEGMENT_SIZE = 128
-    SEND_TTL = 256
-    SEND_TOS = 512
-    EXTRA = 1024
 
-cdef enum Flag:
-    # ControlFlags, as C numbers
-    FLAG_TTL = 1
-    FLAG_SRC = 2
-    FLAG_DST = 4
-    FLAG_INTERFACE = 8
-    FLAG_TOS = 16
-    FLAG_TIMESTAMP = 32
-    FLAG_DROPS = 64
-    FLAG_ORIGINAL_DST = 128
-    FLAG_SEGMENT_SIZE = 256
-    FLAG_OPTIONS = 512
-    ALL_FLAGS = 1023
+cdef enum Attribute:
+    # Received
+    TTL = 1
+    INTERFACE = 2
+    DST = 4
+    SPEC_DST = 8
+    TOS = 16
+    TIMESTAMP = 32
+    DROPS = 64
+    ORIGINAL_DST = 128
+    OPTIONS = 256
+    # Both ways
+    SRC = 512
+    SEGMENT_SIZE = 1024
+    EXTRA = 2048
+    # Sent
+    SEND_TTL = 4096
+    SEND_TOS = 8192
+
+
+# What `ControlFlags` ask for: flags, level, option, the option's name, bytes of control data that
+# it brings, attributes that it fills, and the Linux that brought it. None takes a privilege.
+RECEIVE_OPTIONS = (
+    (1, IPPROTO_IP, c.IP_RECVTTL, "IP_RECVTTL", CMSG_SPACE(sizeof(int)), ("ttl",), "2.2"),
+    (2 | 4 | 8, IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO", CMSG_SPACE(sizeof(in_pktinfo)),
+     ("dst", "spec_dst", "ifindex"), "2.2"),
+    (16, IPPROTO_IP, c.IP_RECVTOS, "IP_RECVTOS", CMSG_SPACE(1), ("tos", "ecn"), "2.2"),
+    (32, SOL_SOCKET, c.SO_TIMESTAMPNS, "SO_TIMESTAMPNS", CMSG_SPACE(sizeof(timespec)),
+     ("timestamp",), "2.6.22"),
+    (64, SOL_SOCKET, SO_RXQ_OVFL, "SO_RXQ_OVFL", CMSG_SPACE(sizeof(uint32_t)), ("drops",),
+     "2.6.33"),
+    (128, IPPROTO_IP, IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", CMSG_SPACE(sizeof(sockaddr_in)),
+     ("original_dst",), "2.6.29"),
+    (256, SOL_UDP, UDP_GRO, "UDP_GRO", CMSG_SPACE(sizeof(int)), ("segment_size",), "5.0"),
+    (512, IPPROTO_IP, IP_RECVOPTS, "IP_RECVOPTS", CMSG_SPACE(MAX_OPTIONS), ("options",), "2.2"),
+)
 
 
 cdef size_t flags_space(int flags) noexcept:
     """Bytes of control data that a packet brings when these flags are on."""
     cdef size_t space = 0
-    if flags & FLAG_TTL:
-        space += CMSG_SPACE(sizeof(int))
-    if flags & (FLAG_SRC | FLAG_DST | FLAG_INTERFACE):
-        space += CMSG_SPACE(sizeof(in_pktinfo))
-    if flags & FLAG_TOS:
-        space += CMSG_SPACE(1)
-    if flags & FLAG_TIMESTAMP:
-        space += CMSG_SPACE(sizeof(timespec))
-    if flags & FLAG_DROPS:
-        space += CMSG_SPACE(sizeof(uint32_t))
-    if flags & FLAG_ORIGINAL_DST:
-        space += CMSG_SPACE(sizeof(sockaddr_in))
-    if flags & FLAG_SEGMENT_SIZE:
-        space += CMSG_SPACE(sizeof(int))
-    if flags & FLAG_OPTIONS:
-        space += CMSG_SPACE(40)
+    for row in RECEIVE_OPTIONS:
+        if flags & <int>row[0]:
+            space += <size_t>row[4]
     return space
 
 
@@ -143,56 +150,89 @@ def new_control_message(flags):
     return bytearray(flags_space(<int>as_int(flags, 0, ALL_FLAGS, "flags")))
 
 
-cdef ControlMessage received(const unsigned char *data, size_t length, uint32_t peer):
-    """A message of control bytes that the kernel delivered.
+# Reading
 
-    What most programs ask for is parsed at once; where there is more, TTL and interface are, and
-    the rest when an attribute is read.
+cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept nogil:
+    """Read control bytes into `told`, which is zeroed, up to the first malformed message.
+
+    Returns how many bytes were read: fewer than `length` when a malformed one came. What is too
+    short to hold its value tells nothing; an index below zero is no interface, a segment size
+    beyond 65535 none: hostile numbers, not values.
     """
-    cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
-    cdef Scan found
-    if not cm.decode_common(data, length):
-        cm.unparsed = PyBytes_FromStringAndSize(<const char *>data, length)
-        scan(data, length, &found)
-        cm._ttl = found.ttl
-        cm._ifindex = found.ifindex if found.ifindex > 0 else 0
-    cm._src = peer
-    cm.have |= SRC
-    cm.heard = SRC
-    return cm
-
-
-cdef void scan(const unsigned char *data, size_t length, Scan *found) noexcept nogil:
-    """The columns of a batch from one packet's control bytes; what is absent becomes 0."""
-    cdef cmsghdr h
-    cdef timespec ts
+    cdef Walk walk
+    cdef in_pktinfo info
+    cdef sockaddr_in name
+    cdef timespec stamps[3]
     cdef int32_t value
-    cdef size_t at = 0, size
-    memset(found, 0, sizeof(Scan))
-    while length - at >= sizeof(cmsghdr):
-        memcpy(&h, data + at, sizeof(cmsghdr))
-        if h.cmsg_len < sizeof(cmsghdr) or h.cmsg_len > length - at:
-            return
-        size = h.cmsg_len - CMSG_LEN(0)
-        if h.cmsg_level == IPPROTO_IP:
-            if h.cmsg_type == IP_TTL and size >= 1:
-                found.ttl = octet(data + at + CMSG_LEN(0), size)
-            elif h.cmsg_type == IP_PKTINFO and size >= sizeof(in_pktinfo):
-                memcpy(&found.ifindex, data + at + CMSG_LEN(0), sizeof(int32_t))
-            elif h.cmsg_type == IP_TOS and size >= 1:
-                found.tos = octet(data + at + CMSG_LEN(0), size)
-        elif h.cmsg_level == SOL_SOCKET:
-            if h.cmsg_type == SCM_TIMESTAMPNS and size >= sizeof(timespec):
-                memcpy(&ts, data + at + CMSG_LEN(0), sizeof(timespec))
-                found.timestamp = nanoseconds(&ts)
-            elif h.cmsg_type == SCM_TIMESTAMPING and size >= 3 * sizeof(timespec):
-                found.timestamp = best_stamp(data + at + CMSG_LEN(0))
-        elif h.cmsg_level == SOL_UDP and h.cmsg_type == UDP_GRO and size >= sizeof(int32_t):
-            memcpy(&value, data + at + CMSG_LEN(0), sizeof(int32_t))
-            found.segment_size = <uint16_t>value
-        if CMSG_SPACE(size) >= length - at:
-            return
-        at += CMSG_SPACE(size)
+    cdef int found
+    walk_over(&walk, data, length)
+    while True:
+        found = step(&walk)
+        if found <= 0:
+            return <Py_ssize_t>(length if found == 0 else length - walk.left)
+        if walk.level == IPPROTO_IP:
+            if walk.type == IP_PKTINFO:
+                if walk.size >= sizeof(info):
+                    memcpy(&info, walk.body, sizeof(info))
+                    told.ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
+                    told.dst = info.ipi_addr.s_addr
+                    told.spec_dst = info.ipi_spec_dst.s_addr
+                    told.present |= INTERFACE | DST | SPEC_DST
+                continue
+            if walk.type == IP_TTL:
+                if walk.size >= 1:
+                    told.ttl = octet(walk.body, walk.size)
+                    told.present |= TTL
+                continue
+            if walk.type == IP_TOS:
+                if walk.size >= 1:
+                    told.tos = octet(walk.body, walk.size)
+                    told.present |= TOS
+                continue
+            if walk.type == IP_RECVOPTS:
+                if 0 < walk.size <= MAX_OPTIONS:
+                    told.options = walk.body
+                    told.options_size = <uint8_t>walk.size
+                    told.present |= OPTIONS
+                continue
+            if walk.type == IP_RECVORIGDSTADDR:
+                if walk.size >= sizeof(name):
+                    memcpy(&name, walk.body, sizeof(name))
+                    told.original_addr = name.sin_addr.s_addr
+                    told.original_port = name.sin_port
+                    told.present |= ORIGINAL_DST
+                continue
+            if walk.type == IP_RECVERR:
+                told.error = walk.body
+                told.error_size = walk.size
+        elif walk.level == SOL_SOCKET:
+            if walk.type == SCM_TIMESTAMPNS:
+                if walk.size >= sizeof(timespec):
+                    memcpy(stamps, walk.body, sizeof(timespec))
+                    told.timestamp = nanoseconds(&stamps[0])
+                    told.present |= TIMESTAMP
+                continue
+            if walk.type == SCM_TIMESTAMPING:
+                if walk.size >= sizeof(stamps):
+                    memcpy(stamps, walk.body, sizeof(stamps))
+                    # The hardware's if there is one, else the software's.
+                    told.timestamp = nanoseconds(
+                        &stamps[2 if stamps[2].tv_sec or stamps[2].tv_nsec else 0])
+                    told.present |= TIMESTAMP
+                continue
+            if walk.type == SO_RXQ_OVFL:
+                if walk.size >= sizeof(uint32_t):
+                    memcpy(&told.drops, walk.body, sizeof(uint32_t))
+                    told.present |= DROPS
+                continue
+        elif walk.level == SOL_UDP and walk.type == UDP_GRO:
+            if walk.size >= sizeof(value):
+                memcpy(&value, walk.body, sizeof(value))
+                if 0 < value <= 65535:
+                    told.segment_size = <uint16_t>value
+                    told.present |= SEGMENT_SIZE
+            continue
+        told.unknown_space += CMSG_SPACE(walk.size)
 
 
 cdef inline uint8_t octet(const unsigned char *data, size_t size) noexcept nogil:
@@ -210,52 +250,93 @@ cdef inline int64_t nanoseconds(const timespec *ts) noexcept nogil:
                      + <unsigned long long>ts.tv_nsec)
 
 
-cdef int64_t best_stamp(const unsigned char *data) noexcept nogil:
-    """Of SCM_TIMESTAMPING's three: the hardware's if there is one, else the software's."""
-    cdef timespec ts[3]
-    memcpy(ts, data, sizeof(ts))
-    if ts[2].tv_sec or ts[2].tv_nsec:
-        return nanoseconds(&ts[2])
-    return nanoseconds(&ts[0])
+cdef int refuse_control(const unsigned char *data, size_t length, size_t at) except -1:
+    """Say what is wrong with the control message at offset `at`."""
+    cdef cmsghdr head
+    memcpy(&head, data + at, sizeof(head))
+    if <Py_ssize_t>head.cmsg_len <= 0:
+        raise ValueError(f"invalid header length: control message at offset {at}")
+    if head.cmsg_len < sizeof(cmsghdr):
+        raise ValueError(
+            f"invalid message length: {head.cmsg_len} at offset {at} is less than a header"
+        )
+    raise ValueError(
+        f"short buffer: control message of {head.cmsg_len} bytes at offset {at},"
+        f" {length - at} bytes left"
+    )
 
 
-cdef int check_frames(const unsigned char *data, size_t length) except -1:
-    """Refuse a buffer in which a control message is shorter than its header or overruns."""
-    cdef cmsghdr h
-    cdef size_t at = 0, step
-    while length - at >= sizeof(cmsghdr):
-        memcpy(&h, data + at, sizeof(cmsghdr))
-        if h.cmsg_len == 0 or h.cmsg_len > <size_t>INT64_MAX:
-            raise ValueError(f"invalid header length: control message at offset {at}")
-        if h.cmsg_len < sizeof(cmsghdr):
-            raise ValueError(
-                f"invalid message length: {h.cmsg_len} at offset {at} is less than a header"
-            )
-        if h.cmsg_len > length - at:
-            raise ValueError(
-                f"short buffer: control message of {h.cmsg_len} bytes at offset {at},"
-                f" {length - at} bytes left"
-            )
-        step = CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
-        if step >= length - at:
-            return 0
-        at += step
-    return 0
+cdef bytes copy_unknown(const void *data, size_t length, size_t space, bint errors):
+    """The messages that have no attribute, whole and padded: `space` bytes, as `read_told` saw.
 
+    Entries of the error queue are among them if `errors` says so.
+    """
+    cdef Walk walk
+    cdef Told known
+    cdef bytes extra = PyBytes_FromStringAndSize(NULL, space)
+    cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(extra)
+    cdef size_t used = 0, whole
+    walk_over(&walk, data, length)
+    while step(&walk) > 0:
+        memset(&known, 0, sizeof(known))
+        whole = CMSG_LEN(walk.size)
+        read_told(walk.body - CMSG_LEN(0), whole, &known)
+        if not known.unknown_space or known.error != NULL and not errors:
+            continue
+        if CMSG_SPACE(walk.size) > space - used:  # memory that is shared, and changed meanwhile
+            raise ValueError("control messages changed while they were parsed")
+        used += put(out + used, walk.level, walk.type, walk.body, walk.size)
+    return extra if used == space else extra[:used]
+
+
+cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer):
+    """A message of control bytes that the kernel delivered, from `peer` (0 for none).
+
+    A malformed message, which no kernel makes, ends the reading: the datagram that it came with
+    is not lost for it.
+    """
+    cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
+    cdef Told told
+    memset(&told, 0, sizeof(told))
+    cm.take(&told, data, read_told(data, length, &told), True)
+    cm._src = peer
+    cm.present |= SRC
+    cm.from_kernel |= SRC
+    return cm
+
+
+cdef ControlMessage control_of_report(const unsigned char *data, size_t length, Told *told):
+    """What came with an entry of the error queue, beside the entry itself, which `told` has."""
+    cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
+    cdef size_t read = read_told(data, length, told)
+    if read < length:
+        refuse_control(data, length, read)
+    cm.take(told, data, read, False)
+    return cm
+
+
+# Writing
 
 cdef inline size_t put(unsigned char *out, int level, int kind, const void *data,
                        size_t size) noexcept:
     """Append one control message; padding is zeroed, for the kernel reads the whole area."""
-    cdef cmsghdr h
+    cdef cmsghdr head
     memset(out, 0, CMSG_SPACE(size))
-    memset(&h, 0, sizeof(h))
-    h.cmsg_len = CMSG_LEN(size)
-    h.cmsg_level = level
-    h.cmsg_type = kind
-    memcpy(out, &h, sizeof(h))
+    memset(&head, 0, sizeof(head))
+    head.cmsg_len = CMSG_LEN(size)
+    head.cmsg_level = level
+    head.cmsg_type = kind
+    memcpy(out, &head, sizeof(head))
     if size:
         memcpy(out + CMSG_LEN(0), data, size)
     return CMSG_SPACE(size)
+
+
+# The constructor's parameters, in its order.
+ATTRIBUTES = (
+    "ttl", "src", "dst", "ifindex", "tos", "spec_dst", "timestamp", "drops", "original_dst",
+    "options", "segment_size", "send_ttl", "send_tos", "send_options", "extra",
+)
 
 
 @cython.final
@@ -279,7 +360,8 @@ send_tos=None, send_options=None, extra=())
     dst : ipaddress.IPv4Address or None
         Destination in the received packet's header: ours, a group's, or a broadcast address.
     ifindex : int
-        Interface that the packet came by, or shall leave by; 0 when none.
+        Interface that the packet came by, or shall leave by; 0 when none. An `Interface` can be
+        assigned as well.
     tos, ecn : int or None
         Received type of service, and its low two bits (RFC 3168). Not sent: see `send_tos`.
     spec_dst : ipaddress.IPv4Address or None
@@ -305,8 +387,10 @@ send_tos=None, send_options=None, extra=())
         receive filled in is not sent.
     """
 
+    __match_args__ = ATTRIBUTES
+
     def __cinit__(self):
-        self._ttl = self._ifindex = 0
+        self._ttl = self._ifindex = ZERO
 
     def __init__(self, ttl=0, src=None, dst=None, ifindex=0, *, tos=None, spec_dst=None,
                  timestamp=None, drops=None, original_dst=None, options=None, segment_size=None,
@@ -338,18 +422,13 @@ send_tos=None, send_options=None, extra=())
         if extra:
             self.extra = extra
 
-    cdef int parse_rest(self) except -1:
-        cdef bytes raw = self.unparsed
-        # Once, whatever comes of it: malformed bytes raise now and are gone.
-        self.unparsed = None
-        return self.decode(<const unsigned char *>PyBytes_AS_STRING(raw), len(raw))
-
     def __setattr__(self, name, value):
         if name == "ttl":
-            settle(self)
             self._ttl = as_int(value, 0, 255, "ttl")
         elif name == "ifindex":
-            settle(self)
+            # An (index, name) pair, as the library gives interfaces.
+            if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
+                value = value[0]
             self._ifindex = as_int(value, 0, INT32_MAX, "ifindex")
         else:
             PyObject_GenericSetAttr(self, name, value)
@@ -359,139 +438,105 @@ send_tos=None, send_options=None, extra=())
     @property
     def src(self):
         """The sender, or the source address to send from."""
-        return address_object(self._src) if self.have & SRC else None
+        return address_object(self._src) if self.present & SRC else None
 
     @src.setter
     def src(self, value):
         cdef uint32_t address = 0
         if value is not None:
             as_address(value, &address, "src")
-        settle(self)
-        self.heard &= ~SRC
         self._src = address
-        if value is None:
-            self.have &= ~SRC
-        else:
-            self.have |= SRC
+        self.set_bit(SRC, value is not None)
 
     @property
     def dst(self):
         """Destination in the received packet's header."""
-        settle(self)
-        return address_object(self._dst) if self.have & DST else None
+        return address_object(self._dst) if self.present & DST else None
 
     @dst.setter
     def dst(self, value):
-        settle(self)
-        if value is None:
-            self.have &= ~DST
-            self._dst = 0
-        else:
-            as_address(value, &self._dst, "dst")
-            self.have |= DST
+        cdef uint32_t address = 0
+        if value is not None:
+            as_address(value, &address, "dst")
+        self._dst = address
+        self.set_bit(DST, value is not None)
 
     # What else a received packet can tell
 
     @property
     def tos(self):
         """Received type of service, 0-255, or None."""
-        settle(self)
-        return self._tos if self.have & TOS else None
+        return self._tos if self.present & TOS else None
 
     @tos.setter
     def tos(self, value):
-        settle(self)
-        if value is None:
-            self.have &= ~TOS
-            self._tos = 0
-        else:
-            self._tos = as_int(value, 0, 255, "tos")
-            self.have |= TOS
+        self._tos = 0 if value is None else <uint8_t>as_int(value, 0, 255, "tos")
+        self.set_bit(TOS, value is not None)
 
     @property
     def ecn(self):
         """Explicit Congestion Notification bits of `tos` (RFC 3168), 0-3, or None."""
-        settle(self)
-        return self._tos & 3 if self.have & TOS else None
+        return self._tos & 3 if self.present & TOS else None
 
     @property
     def spec_dst(self):
         """The local address that the packet was for."""
-        settle(self)
-        return address_object(self._spec_dst) if self.have & SPEC_DST else None
+        return address_object(self._spec_dst) if self.present & SPEC_DST else None
 
     @spec_dst.setter
     def spec_dst(self, value):
-        settle(self)
-        if value is None:
-            self.have &= ~SPEC_DST
-            self._spec_dst = 0
-        else:
-            as_address(value, &self._spec_dst, "spec_dst")
-            self.have |= SPEC_DST
+        cdef uint32_t address = 0
+        if value is not None:
+            as_address(value, &address, "spec_dst")
+        self._spec_dst = address
+        self.set_bit(SPEC_DST, value is not None)
 
     @property
     def timestamp(self):
         """Arrival in nanoseconds of the realtime clock, or None."""
-        settle(self)
-        return self._timestamp if self.have & TIMESTAMP else None
+        return self._timestamp if self.present & TIMESTAMP else None
 
     @timestamp.setter
     def timestamp(self, value):
-        settle(self)
-        if value is None:
-            self.have &= ~TIMESTAMP
-            self._timestamp = 0
-        else:
-            self._timestamp = as_int(value, INT64_MIN, INT64_MAX, "timestamp")
-            self.have |= TIMESTAMP
+        self._timestamp = 0 if value is None else as_int(
+            value, INT64_MIN, INT64_MAX, "timestamp")
+        self.set_bit(TIMESTAMP, value is not None)
 
     @property
     def drops(self):
         """Datagrams that the socket lost so far, modulo 2**32, or None."""
-        settle(self)
-        return self._drops if self.have & DROPS else None
+        return self._drops if self.present & DROPS else None
 
     @drops.setter
     def drops(self, value):
-        settle(self)
-        if value is None:
-            self.have &= ~DROPS
-            self._drops = 0
-        else:
-            self._drops = <uint32_t>as_int(value, 0, UINT32_MAX, "drops")
-            self.have |= DROPS
+        self._drops = 0 if value is None else <uint32_t>as_int(value, 0, UINT32_MAX, "drops")
+        self.set_bit(DROPS, value is not None)
 
     @property
     def original_dst(self):
         """``(host, port)`` before redirection, or None."""
-        settle(self)
-        if not self.have & ORIGINAL_DST:
+        if not self.present & ORIGINAL_DST:
             return None
         return peer_tuple(self._original_addr, self._original_port)
 
     @original_dst.setter
     def original_dst(self, value):
         cdef sockaddr_in name
-        settle(self)
-        if value is None:
-            self.have &= ~ORIGINAL_DST
-            self._original_addr = self._original_port = 0
-        else:
+        name.sin_addr.s_addr = 0
+        name.sin_port = 0
+        if value is not None:
             as_sockaddr(value, &name, "original_dst")
-            self._original_addr = name.sin_addr.s_addr
-            self._original_port = name.sin_port
-            self.have |= ORIGINAL_DST
+        self._original_addr = name.sin_addr.s_addr
+        self._original_port = name.sin_port
+        self.set_bit(ORIGINAL_DST, value is not None)
 
     @property
     def options(self):
         """IP options of the received packet, or None."""
-        settle(self)
         return self._options
 
     @options.setter
     def options(self, value):
-        settle(self)
         self._options = as_options(value, "options")
 
     # Both ways
@@ -499,36 +544,27 @@ send_tos=None, send_options=None, extra=())
     @property
     def segment_size(self):
         """Size in bytes of the datagrams that one buffer holds, or None."""
-        settle(self)
-        return self._segment_size if self.have & SEGMENT_SIZE else None
+        return self._segment_size if self.present & SEGMENT_SIZE else None
 
     @segment_size.setter
     def segment_size(self, value):
         # None and 0 both leave the payload whole.
-        cdef int64_t size = 0 if value is None else as_int(value, 0, 65535, "segment_size")
-        settle(self)
-        self.heard &= ~SEGMENT_SIZE
-        self._segment_size = <int32_t>size
-        if self._segment_size:
-            self.have |= SEGMENT_SIZE
-        else:
-            self.have &= ~SEGMENT_SIZE
+        self._segment_size = <uint16_t>(
+            0 if value is None else as_int(value, 0, 65535, "segment_size"))
+        self.set_bit(SEGMENT_SIZE, self._segment_size != 0)
 
     @property
     def extra(self):
         """``(level, type, data)`` of each control message that has no attribute here."""
-        cdef cmsghdr h
-        cdef Py_ssize_t at = 0
-        settle(self)
+        cdef Walk walk
         cdef bytes packed = self._extra
         if packed is None:
             return ()
         found = []
-        while at < len(packed):
-            memcpy(&h, PyBytes_AS_STRING(packed) + at, sizeof(h))
-            data = packed[at + <Py_ssize_t>CMSG_LEN(0):at + <Py_ssize_t>h.cmsg_len]
-            found.append((h.cmsg_level, h.cmsg_type, data))
-            at += CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
+        walk_over(&walk, PyBytes_AS_STRING(packed), len(packed))
+        while step(&walk) > 0:
+            data = PyBytes_FromStringAndSize(<const char *>walk.body, walk.size)
+            found.append((walk.level, walk.type, data))
         return tuple(found)
 
     @extra.setter
@@ -536,7 +572,6 @@ send_tos=None, send_options=None, extra=())
         cdef Py_buffer view
         cdef size_t total = 0, at = 0
         cdef bytes packed
-        settle(self)
         entries = []
         try:
             value = list(value)
@@ -557,7 +592,7 @@ send_tos=None, send_options=None, extra=())
             get_buffer(data, &view, False, "extra: data")
             try:
                 # Linux caps all of a message's control data far below this (optmem_max).
-                if view.len > 1 << 20:
+                if view.len > MAX_EXTRA:
                     raise ValueError(f"extra: data of {view.len} bytes is too long")
                 entries.append((level, kind, PyBytes_FromStringAndSize(<char *>view.buf, view.len)))
                 total += CMSG_SPACE(view.len)
@@ -568,39 +603,29 @@ send_tos=None, send_options=None, extra=())
             at += put(<unsigned char *>PyBytes_AS_STRING(packed) + at, level, kind,
                       PyBytes_AS_STRING(data), len(data))
         self._extra = packed if total else None
-        self.heard &= ~EXTRA
+        self.set_bit(EXTRA, total != 0)
 
     # What a packet can be told
 
     @property
     def send_ttl(self):
         """TTL of the packet to be sent, 1-255, or None for the socket's own."""
-        return self._send_ttl if self.have & SEND_TTL else None
+        return self._send_ttl if self.present & SEND_TTL else None
 
     @send_ttl.setter
     def send_ttl(self, value):
-        cdef int64_t ttl = 0 if value is None else as_int(value, 0, 255, "send_ttl")
-        settle(self)
-        self._send_ttl = <int16_t>ttl
-        if ttl:
-            self.have |= SEND_TTL
-        else:
-            self.have &= ~SEND_TTL
+        self._send_ttl = <uint8_t>(0 if value is None else as_int(value, 0, 255, "send_ttl"))
+        self.set_bit(SEND_TTL, self._send_ttl != 0)
 
     @property
     def send_tos(self):
         """Type of service of the packet to be sent, 0-255, or None for the socket's own."""
-        return self._send_tos if self.have & SEND_TOS else None
+        return self._send_tos if self.present & SEND_TOS else None
 
     @send_tos.setter
     def send_tos(self, value):
-        settle(self)
-        if value is None:
-            self.have &= ~SEND_TOS
-            self._send_tos = 0
-        else:
-            self._send_tos = as_int(value, 0, 255, "send_tos")
-            self.have |= SEND_TOS
+        self._send_tos = 0 if value is None else <uint8_t>as_int(value, 0, 255, "send_tos")
+        self.set_bit(SEND_TOS, value is not None)
 
     @property
     def send_options(self):
@@ -609,29 +634,59 @@ send_tos=None, send_options=None, extra=())
 
     @send_options.setter
     def send_options(self, value):
-        settle(self)
         self._send_options = as_options(value, "send_options")
 
-    def reply(self):
-        """The control message that answers from where this packet arrived.
+    cdef int set_bit(self, uint32_t bit, bint on) noexcept:
+        """Note that a program set an attribute, to a value or to None."""
+        self.present = self.present | bit if on else self.present & ~bit
+        self.from_kernel &= ~bit
+        return 0
+
+    def reply(self, interface=None):
+        """The control message that answers from the address that was asked.
+
+        Parameters
+        ----------
+        interface : bool, optional
+            Whether the answer is tied to the interface that the request came by. By default it
+            is when the request went to a group or a broadcast address, or came from a link-local
+            sender (169.254.0.0/16, RFC 3927). An answer to a unicast request goes by the routes:
+            tied to an interface it would be lost, without an error, when the sender is another
+            address of this host.
 
         Returns
         -------
         ControlMessage
-            With `src` the local address that the packet was for (`spec_dst`: never a group or a
-            broadcast address) and the interface that it came by.
+            Its `src` is the local address that the packet was for: `spec_dst`, which is never a
+            group or a broadcast address. Where only `dst` is known (the datagram came before
+            ``set_control_message``) and it is unicast, that is the source.
+
+        Raises
+        ------
+        TypeError
+            If `interface` is neither None nor a bool.
 
         Notes
         -----
-        For a packet to a group or a broadcast the kernel gives the address that its route to the
-        sender has, which is the arrival interface's own where that route leads back through it.
+        For a packet to a group or a broadcast the kernel gives as `spec_dst` the address that
+        its route to the sender has, which is the arrival interface's own where that route leads
+        back through it (ip(7), IP_PKTINFO).
         """
         cdef ControlMessage answer = ControlMessage.__new__(ControlMessage)
-        settle(self)
-        answer._ifindex = self._ifindex
-        if self.have & SPEC_DST:
-            answer._src = self._spec_dst
-            answer.have = SRC
+        cdef uint32_t source = 0
+        cdef bint tied
+        if interface is not None and not isinstance(interface, bool):
+            raise TypeError(f"interface must be None, True or False, not {shown(interface)}")
+        tied = answers_to(
+            self._src if self.present & SRC else 0, self._dst if self.present & DST else 0,
+            self._spec_dst if self.present & SPEC_DST else 0, &source)
+        if interface is not None:
+            tied = interface
+        if tied:
+            answer._ifindex = self._ifindex
+        if source:
+            answer._src = source
+            answer.present = SRC
         return answer
 
     # Bytes
@@ -649,7 +704,6 @@ send_tos=None, send_options=None, extra=())
         """
         cdef unsigned char stack[SEND_ROOM]
         cdef bytes heap
-        settle(self)
         if self.encoding_room() <= SEND_ROOM:
             return PyBytes_FromStringAndSize(<char *>stack, self.encode(stack, True))
         heap = PyBytes_FromStringAndSize(NULL, self.encoding_room())
@@ -670,169 +724,98 @@ send_tos=None, send_options=None, extra=())
             is then unchanged. Attributes whose message does not appear keep their value.
         """
         cdef Py_buffer view
+        cdef Told told
+        cdef size_t read
         get_buffer(buf, &view, False, "buf")
+        memset(&told, 0, sizeof(told))
         try:
-            settle(self)
-            if not self.decode_common(<const unsigned char *>view.buf, view.len):
-                self.decode(<const unsigned char *>view.buf, view.len)
+            read = read_told(view.buf, view.len, &told)
+            if read < <size_t>view.len:
+                refuse_control(<const unsigned char *>view.buf, view.len, read)
+            self.take(&told, view.buf, read, True)
         finally:
             PyBuffer_Release(&view)
 
-    cdef int decode_common(self, const unsigned char *data, size_t length) except -1:
-        """`decode` of well-formed TTL, packet info and TOS; False, nothing done, for all else."""
-        cdef cmsghdr h
-        cdef in_pktinfo info
-        cdef int32_t ttl = -1
-        cdef int16_t tos = self._tos
-        cdef uint16_t have = self.have
-        cdef bint located = False
-        cdef size_t at = 0
-        while length - at >= sizeof(cmsghdr):
-            memcpy(&h, data + at, sizeof(h))
-            if h.cmsg_level != IPPROTO_IP or h.cmsg_len > length - at:
-                return False
-            if h.cmsg_type == IP_PKTINFO and h.cmsg_len == CMSG_LEN(sizeof(info)):
-                memcpy(&info, data + at + CMSG_LEN(0), sizeof(info))
-                have |= DST | SPEC_DST
-                located = True
-            elif h.cmsg_type == IP_TTL and h.cmsg_len == CMSG_LEN(sizeof(int32_t)):
-                memcpy(&ttl, data + at + CMSG_LEN(0), sizeof(ttl))
-                ttl &= 0xFF
-            elif h.cmsg_type == IP_TOS and h.cmsg_len == CMSG_LEN(1):
-                tos = data[at + CMSG_LEN(0)]
-                have |= TOS
-            else:
-                return False
-            at += CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
-            if at >= length:
-                break
-        if located:
-            # An index below zero is no interface: a hostile number, not a value.
-            self._ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
-            self._dst = info.ipi_addr.s_addr
-            self._spec_dst = info.ipi_spec_dst.s_addr
-        if ttl >= 0:
-            self._ttl = ttl
-        self._tos = tos
-        self.have = have
-        return True
+    cdef int take(self, const Told *told, const void *data, size_t length,
+                  bint errors) except -1:
+        """Take over what `read_told` read; what can fail (memory) comes before any change.
 
-    cdef int decode(self, const unsigned char *data, size_t length) except -1:
-        cdef cmsghdr h
-        cdef in_pktinfo info
-        cdef sockaddr_in name
-        cdef timespec ts
-        cdef int32_t value
-        cdef const unsigned char *body
-        cdef size_t at = 0, size, step, extra_len = 0
-        cdef bytes extra = None
-        check_frames(data, length)
-        while length - at >= sizeof(cmsghdr):
-            memcpy(&h, data + at, sizeof(h))
-            # Again: memory that is shared, or that a call fills, may have changed since.
-            if h.cmsg_len < sizeof(h) or h.cmsg_len > length - at:
-                raise ValueError(f"control message at offset {at} changed while it was parsed")
-            size = h.cmsg_len - CMSG_LEN(0)
-            body = data + at + CMSG_LEN(0)
-            step = CMSG_SPACE(size)
-            if h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TTL:
-                if size >= 1:
-                    self._ttl = octet(body, size)
-            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_PKTINFO:
-                if size >= sizeof(info):
-                    memcpy(&info, body, sizeof(info))
-                    # An index below zero is no interface: a hostile number, not a value.
-                    self._ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
-                    self._dst = info.ipi_addr.s_addr
-                    self._spec_dst = info.ipi_spec_dst.s_addr
-                    self.have |= DST | SPEC_DST
-            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_TOS:
-                if size >= 1:
-                    self._tos = octet(body, size)
-                    self.have |= TOS
-            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVOPTS:
-                if 0 < size <= 40:
-                    self._options = PyBytes_FromStringAndSize(<const char *>body, size)
-            elif h.cmsg_level == IPPROTO_IP and h.cmsg_type == IP_RECVORIGDSTADDR:
-                if size >= sizeof(name):
-                    memcpy(&name, body, sizeof(name))
-                    self._original_addr = name.sin_addr.s_addr
-                    self._original_port = name.sin_port
-                    self.have |= ORIGINAL_DST
-            elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPNS:
-                if size >= sizeof(ts):
-                    memcpy(&ts, body, sizeof(ts))
-                    self._timestamp = nanoseconds(&ts)
-                    self.have |= TIMESTAMP
-            elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SCM_TIMESTAMPING:
-                if size >= 3 * sizeof(ts):
-                    self._timestamp = best_stamp(body)
-                    self.have |= TIMESTAMP
-            elif h.cmsg_level == SOL_SOCKET and h.cmsg_type == SO_RXQ_OVFL:
-                if size >= sizeof(self._drops):
-                    memcpy(&self._drops, body, sizeof(self._drops))
-                    self.have |= DROPS
-            elif h.cmsg_level == SOL_UDP and h.cmsg_type == UDP_GRO:
-                if size >= sizeof(value):
-                    memcpy(&value, body, sizeof(value))
-                    if 0 < value <= 65535:
-                        self._segment_size = value
-                        self.have |= SEGMENT_SIZE
-                        self.heard |= SEGMENT_SIZE
-            else:
-                if extra is None:
-                    # All that follows fits: only the last one's padding may be missing.
-                    extra = PyBytes_FromStringAndSize(NULL, length - at + sizeof(cmsghdr))
-                extra_len += put(<unsigned char *>PyBytes_AS_STRING(extra) + extra_len,
-                                 h.cmsg_level, h.cmsg_type, body, size)
-            if step >= length - at:
-                break
-            at += step
-        if extra_len:
-            self._extra = extra[:extra_len]
-            self.heard |= EXTRA
+        `errors` says whether entries of the error queue are kept in `extra`.
+        """
+        cdef uint32_t present = told.present
+        cdef bytes options = self._options, extra = self._extra
+        cdef size_t unknown = told.unknown_space
+        if present & OPTIONS:
+            options = PyBytes_FromStringAndSize(<const char *>told.options, told.options_size)
+        if told.error != NULL and not errors:
+            unknown -= CMSG_SPACE(told.error_size)
+        if unknown:
+            extra = copy_unknown(data, length, unknown, errors)
+            present |= EXTRA
+        if present & TTL:
+            self._ttl = told.ttl
+        if present & INTERFACE:
+            self._ifindex = told.ifindex
+            self._dst = told.dst
+            self._spec_dst = told.spec_dst
+        if present & ~(TTL | INTERFACE | DST | SPEC_DST):
+            if present & TOS:
+                self._tos = told.tos
+            if present & TIMESTAMP:
+                self._timestamp = told.timestamp
+            if present & DROPS:
+                self._drops = told.drops
+            if present & ORIGINAL_DST:
+                self._original_addr = told.original_addr
+                self._original_port = told.original_port
+            if present & SEGMENT_SIZE:
+                self._segment_size = told.segment_size
+            self._options = options
+            self._extra = extra
+            self.from_kernel |= present & (SEGMENT_SIZE | EXTRA)
+        # The two that are 0 when absent have no bit, so that messages can be compared.
+        self.present |= present & ~(TTL | INTERFACE | OPTIONS)
         return 0
 
     cdef int32_t segment_to_send(self) noexcept:
         """Segment size that a program asked for, 0 when none (a received one does not count)."""
-        if self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
-            return self._segment_size
-        return 0
+        return self._segment_size if self.to_send() & SEGMENT_SIZE else 0
+
+    cdef uint32_t to_send(self) noexcept:
+        """Which attributes a write sends."""
+        return self.present & ~self.from_kernel
 
     cdef size_t encoding_room(self) noexcept:
-        """Bytes that `encode` needs at the most; the message is settled."""
-        if self._extra is None or self.heard & EXTRA:
-            return SEND_ROOM
-        return SEND_ROOM + <size_t>len(self._extra)
+        """Bytes that `encode` needs at the most."""
+        if self.to_send() & EXTRA:
+            return SEND_ROOM + <size_t>len(self._extra)
+        return SEND_ROOM
 
     cdef size_t encode(self, unsigned char *out, bint segmented) noexcept:
-        """Write what a send is told, into `encoding_room` bytes; the message is settled."""
+        """Write what a send is told, into `encoding_room` bytes; returns how many it took."""
         cdef int ifindex = <int>PyLong_AsLong(self._ifindex)
+        cdef uint32_t sent = self.to_send()
         cdef in_pktinfo info
         cdef int ttl
-        cdef uint8_t tos
-        cdef uint16_t segment
         cdef size_t at = 0
-        if ifindex > 0 or (self.have & SRC and not self.heard & SRC):
+        if ifindex > 0 or sent & SRC:
             memset(&info, 0, sizeof(info))
             info.ipi_ifindex = ifindex
-            if self.have & SRC and not self.heard & SRC:
+            if sent & SRC:
                 info.ipi_spec_dst.s_addr = self._src
             at += put(out + at, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info))
-        if self.have & SEND_TTL:
+        if sent & SEND_TTL:
             ttl = self._send_ttl
             at += put(out + at, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl))
-        if self.have & SEND_TOS:
+        if sent & SEND_TOS:
             # One byte: kernels before 4.x refuse four, all accept one.
-            tos = <uint8_t>self._send_tos
-            at += put(out + at, IPPROTO_IP, IP_TOS, &tos, 1)
-        if segmented and self.have & SEGMENT_SIZE and not self.heard & SEGMENT_SIZE:
-            segment = <uint16_t>self._segment_size
-            at += put(out + at, SOL_UDP, UDP_SEGMENT, &segment, sizeof(segment))
+            at += put(out + at, IPPROTO_IP, IP_TOS, &self._send_tos, 1)
+        if segmented and sent & SEGMENT_SIZE:
+            at += put(out + at, SOL_UDP, UDP_SEGMENT, &self._segment_size, sizeof(uint16_t))
         if self._send_options is not None:
             at += put(out + at, IPPROTO_IP, IP_RETOPTS, PyBytes_AS_STRING(self._send_options),
                       len(self._send_options))
-        if self._extra is not None and not self.heard & EXTRA:
+        if sent & EXTRA:
             memcpy(out + at, PyBytes_AS_STRING(self._extra), len(self._extra))
             at += len(self._extra)
         return at
@@ -843,64 +826,50 @@ send_tos=None, send_options=None, extra=())
         if not isinstance(other, ControlMessage):
             return NotImplemented
         cdef ControlMessage o = <ControlMessage>other
-        settle(self)
-        settle(o)
+        # What is absent is 0 or None, so values alone decide.
         return (
-            self.have == o.have
+            self.present == o.present
             and self._ttl == o._ttl
             and self._ifindex == o._ifindex
-            and self._src == o._src
-            and self._dst == o._dst
-            and self._spec_dst == o._spec_dst
-            and self._drops == o._drops
-            and self._original_addr == o._original_addr
-            and self._original_port == o._original_port
-            and self._tos == o._tos
-            and self._send_ttl == o._send_ttl
-            and self._send_tos == o._send_tos
-            and self._segment_size == o._segment_size
-            and self._timestamp == o._timestamp
-            and self._options == o._options
-            and self._send_options == o._send_options
-            and self._extra == o._extra
+            and (self._src, self._dst, self._spec_dst, self._drops, self._original_addr)
+            == (o._src, o._dst, o._spec_dst, o._drops, o._original_addr)
+            and (self._original_port, self._segment_size, self._tos, self._send_ttl)
+            == (o._original_port, o._segment_size, o._tos, o._send_ttl)
+            and (self._send_tos, self._timestamp, self._options, self._send_options, self._extra)
+            == (o._send_tos, o._timestamp, o._options, o._send_options, o._extra)
         )
 
     __hash__ = None
 
     def __reduce__(self):
-        settle(self)
         values = {name: getattr(self, name) for name in ATTRIBUTES}
-        return rebuild, (values, self.heard)
+        return rebuild, (values, self.from_kernel)
+
+    def __replace__(self, **changes):
+        """A copy with other values for some attributes (``copy.replace``)."""
+        values, from_kernel = self.__reduce__()[1]
+        cdef ControlMessage copy = rebuild(values, from_kernel)
+        for name, value in changes.items():
+            if name not in ATTRIBUTES:
+                raise TypeError(f"ControlMessage has no field {name!r} to replace")
+            setattr(copy, name, value)
+        return copy
 
     def __repr__(self):
-        settle(self)
-        parts = [f"ttl={self._ttl}"]
-        for name, bit, address in (
-            ("src", SRC, self._src),
-            ("dst", DST, self._dst),
-            ("spec_dst", SPEC_DST, self._spec_dst),
-        ):
-            if self.have & bit:
-                parts.append(f"{name}={address_text(address)!r}")
-        parts.append(f"ifindex={self._ifindex}")
-        for name in (
-            "tos", "timestamp", "drops", "original_dst", "options", "segment_size", "send_ttl",
-            "send_tos", "send_options",
-        ):
+        parts = []
+        for name in ATTRIBUTES:
             value = getattr(self, name)
-            if value is not None:
+            if name in ("src", "dst", "spec_dst") and value is not None:
+                value = str(value)
+            if name in ("ttl", "ifindex") or value is not None and value != ():
                 parts.append(f"{name}={value!r}")
-        extra = self.extra
-        if extra:
-            parts.append(f"extra={extra!r}")
         return f"ControlMessage({', '.join(parts)})"
 
     def __str__(self):
-        settle(self)
         return (
             f"ttl={self._ttl}"
-            f" src={address_text(self._src) if self.have & SRC else '<nil>'}"
-            f" dst={address_text(self._dst) if self.have & DST else '<nil>'}"
+            f" src={address_text(self._src) if self.present & SRC else '<nil>'}"
+            f" dst={address_text(self._dst) if self.present & DST else '<nil>'}"
             f" ifindex={self._ifindex}"
         )
 
@@ -912,17 +881,27 @@ IFINDEX_FIELD = member(b"ifindex", ifindex_offset(_any), b"Index of the interfac
 plain_attribute(ControlMessage, &TTL_FIELD)
 plain_attribute(ControlMessage, &IFINDEX_FIELD)
 
-ATTRIBUTES = (
-    "ttl", "src", "dst", "ifindex", "tos", "spec_dst", "timestamp", "drops", "original_dst",
-    "options", "segment_size", "send_ttl", "send_tos", "send_options", "extra",
-)
 
-
-def rebuild(values, uint16_t heard):
+def rebuild(values, uint32_t from_kernel):
     """A copy of a message, which knows as well what was received and is not sent back."""
     cdef ControlMessage cm = ControlMessage(**values)
-    cm.heard = heard
+    cm.from_kernel = from_kernel
     return cm
+
+
+cdef bint answers_to(uint32_t sender, uint32_t dst, uint32_t spec_dst,
+                     uint32_t *source) noexcept nogil:
+    """Where an answer leaves from, and whether it is tied to the request's interface.
+
+    Addresses are in network order, 0 for one that is not known.
+    """
+    cdef uint32_t host = ntohl(dst)
+    source[0] = spec_dst
+    if not spec_dst and dst and host >> 28 != 0xE and host != UINT32_MAX:
+        source[0] = dst
+    if dst != 0 and spec_dst != 0 and dst != spec_dst:
+        return True
+    return ntohl(sender) >> 16 == 0xA9FE
 
 
 cdef bytes as_options(object value, str name):
