@@ -14,11 +14,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ipv4"
 
 FLOORS = [
     {"libc", "constants", "interface"},
-    {"boundary", "errqueue"},
+    {"boundary"},
     {"checksum", "control", "bpf"},
     {"header"},
     {"endpoint", "message"},
-    {"transfer", "multicast", "options", "filtering"},
+    {"retry", "multicast", "options", "filtering"},
+    {"segments"},
+    {"batch"},
+    {"errqueue"},
     {"packet"},
     {"conn"},
     {"aio", "features"},

@@ -1,9 +1,8 @@
 from ipaddress import IPv4Address
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 from ..constants import ErrorOrigin
-
-__all__ = ["ErrorReport"]
+from .batch import Batches
 
 class ErrorReport(NamedTuple):
     errno: int
@@ -16,3 +15,7 @@ class ErrorReport(NamedTuple):
     payload: bytes
     timestamp: int | None = None
     key: int | None = None
+
+class ErrorQueue(Batches):
+    def read_error(self) -> ErrorReport | None: ...
+    def set_timestamping(self, flags: SupportsIndex) -> None: ...

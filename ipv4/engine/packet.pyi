@@ -5,10 +5,10 @@ from typing_extensions import Buffer, disjoint_base
 from .._types import Address
 from ..wire.control import ControlMessage
 from ..wire.header import Header
-from .transfer import Transfer
+from .errqueue import ErrorQueue
 
 @disjoint_base
-class PacketTransfer(Transfer):
+class PacketTransfer(ErrorQueue):
     def read_from(
         self, buf: Buffer, flags: SupportsIndex = 0
     ) -> tuple[int, ControlMessage | None, tuple[str, int]]: ...
@@ -20,7 +20,7 @@ class PacketTransfer(Transfer):
         flags: SupportsIndex = 0,
     ) -> int: ...
 
-class RawTransfer(Transfer):
+class RawTransfer(ErrorQueue):
     def read_from(
         self, buf: Buffer, flags: SupportsIndex = 0
     ) -> tuple[Header, memoryview, ControlMessage | None]: ...

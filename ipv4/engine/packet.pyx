@@ -18,6 +18,8 @@ from libc.string cimport memcpy, memmove, memset
 from ..wire.boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
 from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, control_from_kernel
 from .endpoint cimport NEVER, Patience
+from .errqueue cimport ErrorQueue
+from .retry cimport RELEASE_BYTES, raise_cut_control
 from ..wire.header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -33,10 +35,9 @@ from ..libc.socket cimport (
     sockaddr_in,
     socklen_t,
 )
-from .transfer cimport RELEASE_BYTES, Transfer, raise_cut_control
 
 
-cdef class PacketTransfer(Transfer):
+cdef class PacketTransfer(ErrorQueue):
     """Reads and writes of payloads, on UDP, ICMP and raw sockets; base of `PacketConn`."""
 
     cdef:
@@ -317,7 +318,7 @@ cdef class PacketTransfer(Transfer):
         return n
 
 
-cdef class RawTransfer(Transfer):
+cdef class RawTransfer(ErrorQueue):
     """Reads and writes of whole IPv4 packets; base of `RawConn`."""
 
     def read_from(self, buf, flags=0):

@@ -1,0 +1,5 @@
+from .batch cimport Batches
+
+
+cdef class ErrorQueue(Batches):
+    pass

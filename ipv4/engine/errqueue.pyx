@@ -1,0 +1,192 @@
+"""The error queue (ip(7), IP_RECVERR): ICMP errors, transmit timestamps, completions."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport INT32_MAX, int32_t
+from libc.string cimport memcpy, memset
+
+from ..wire.boundary cimport address_object, as_int, os_error, peer_tuple
+from ..wire.control cimport CONTROL_ROOM, ControlMessage, Told, control_of_report
+from .batch cimport Batches
+from .retry cimport raise_cut_control
+from ..libc cimport socket as c
+from ..libc.socket cimport (
+    MSG_CTRUNC,
+    MSG_DONTWAIT,
+    MSG_ERRQUEUE,
+    iovec,
+    msghdr,
+    recvmsg,
+    sock_extended_err,
+    sockaddr_in,
+)
+
+import sys
+from collections import namedtuple
+
+cdef enum:
+    ERROR_PAYLOAD = 65535
+
+
+class ErrorReport(
+    namedtuple(
+        "ErrorReport",
+        (
+            "errno", "origin", "icmp_type", "icmp_code", "info", "offender", "addr", "payload",
+            "timestamp", "key",
+        ),
+        defaults=(None, None),
+    )
+):
+    """One entry of the error queue.
+
+    Attributes
+    ----------
+    errno : int
+        The error as the kernel would raise it, such as ``errno.ECONNREFUSED``; ENOMSG for
+        timestamps, 0 for completions.
+    origin : ErrorOrigin
+        Who reported it.
+    icmp_type, icmp_code : int or None
+        Type and code of the ICMP message, None for other origins.
+    info : int
+        The path MTU in bytes when a packet was too big, else what the origin defines (ee_info).
+    offender : ipaddress.IPv4Address or None
+        The router or host that sent the ICMP message.
+    addr : tuple of (str, int) or None
+        Where the packet was going.
+    payload : bytes
+        As much of the packet's payload as came back; on raw sockets what the kernel kept of it.
+    timestamp : int or None
+        For origin TIMESTAMPING: nanoseconds of the realtime clock, or of the hardware's.
+    key : int or None
+        For origin TIMESTAMPING: number of the datagram (SOF_TIMESTAMPING_OPT_ID). For ZEROCOPY:
+        the last of the sends that are done, of which `info` is the first (MSG_ZEROCOPY).
+    """
+
+    __slots__ = ()
+
+
+cdef class ErrorQueue(Batches):
+    """Entries of the error queue."""
+
+    def read_error(self):
+        """Take one entry from the error queue (ip(7), IP_RECVERR, Linux 2.2); never waits.
+
+        Returns
+        -------
+        ErrorReport or None
+            None when the queue is empty. A program that waits for the socket to be readable
+            should empty the queue first: poll(2) reports an error as long as an entry is there.
+
+        Raises
+        ------
+        OSError
+            EBADF if the conn is closed; ENOBUFS if the entry has more control data than there is
+            room for; otherwise as recvmsg(2).
+        ValueError
+            If its control data is malformed.
+        NotImplementedError
+            If this system has no error queue.
+        """
+        cdef unsigned char control[CONTROL_ROOM]
+        cdef sockaddr_in name
+        cdef iovec vector
+        cdef msghdr header
+        cdef ssize_t n
+        cdef int err, fd = self.live_fd()
+        if MSG_ERRQUEUE == 0:
+            raise NotImplementedError(f"the error queue is not available on {sys.platform}")
+        payload = PyBytes_FromStringAndSize(NULL, ERROR_PAYLOAD)
+        while True:
+            memset(&header, 0, sizeof(header))
+            memset(&name, 0, sizeof(name))
+            vector.iov_base = PyBytes_AS_STRING(payload)
+            vector.iov_len = ERROR_PAYLOAD
+            header.msg_name = &name
+            header.msg_namelen = sizeof(name)
+            header.msg_iov = &vector
+            header.msg_iovlen = 1
+            header.msg_control = control
+            header.msg_controllen = CONTROL_ROOM
+            n = recvmsg(fd, &header, MSG_ERRQUEUE | MSG_DONTWAIT)
+            err = errno
+            if n >= 0:
+                break
+            if err == EAGAIN:
+                return None
+            if err != EINTR:
+                raise os_error(err, "read_error")
+            PyErr_CheckSignals()
+            fd = self.live_fd()
+        if header.msg_flags & MSG_CTRUNC:
+            raise_cut_control()
+        return report_of(control, header.msg_controllen, payload[:n],
+                         peer_tuple(name.sin_addr.s_addr, name.sin_port)
+                         if header.msg_namelen >= sizeof(name) else None)
+
+    def set_timestamping(self, flags):
+        """Ask for timestamps (socket(7); SO_TIMESTAMPING, Linux 2.6.30, and the kernel's
+        networking/timestamping document). It takes no privilege; that the device stamps in
+        hardware is switched on by another who has CAP_NET_ADMIN.
+
+        Parameters
+        ----------
+        flags : int
+            SOF_TIMESTAMPING_* bits, 0 for none: for software stamps 1 << 1 (transmit), 1 << 3
+            (receive) and 1 << 4 (report); 1 << 7 numbers transmitted datagrams.
+
+        Notes
+        -----
+        Receive stamps come in `ControlMessage.timestamp`, transmit stamps in the error queue:
+        `read_error` returns them with origin TIMESTAMPING, `timestamp` and `key`.
+
+        Raises
+        ------
+        OSError
+            EINVAL for a combination that the kernel refuses.
+        """
+        cdef int32_t value = <int32_t>as_int(flags, 0, INT32_MAX, "flags")
+        self.set_raw(c.SOL_SOCKET, c.SO_TIMESTAMPING, &value, sizeof(value), "SO_TIMESTAMPING")
+        self.wants_control = True
+
+
+cdef object report_of(const unsigned char *control, size_t length, bytes payload, tuple addr):
+    """An ErrorReport from an entry's control data; what does not come with it stays None."""
+    cdef sock_extended_err error
+    cdef sockaddr_in offender
+    cdef Told told
+    cdef ControlMessage cm
+    from ..constants import ErrorOrigin
+
+    memset(&error, 0, sizeof(error))
+    memset(&offender, 0, sizeof(offender))
+    memset(&told, 0, sizeof(told))
+    cm = control_of_report(control, length, &told)
+    if told.error_size >= sizeof(error):
+        memcpy(&error, told.error, sizeof(error))
+    if told.error_size >= sizeof(error) + sizeof(offender):
+        memcpy(&offender, told.error + sizeof(error), sizeof(offender))
+    try:
+        origin = ErrorOrigin(error.ee_origin)
+    except ValueError:
+        origin = error.ee_origin
+    icmp = error.ee_origin == 2  # SO_EE_ORIGIN_ICMP
+    stamp = error.ee_origin == 4  # SO_EE_ORIGIN_TIMESTAMPING
+    return ErrorReport(
+        errno=error.ee_errno,
+        origin=origin,
+        icmp_type=error.ee_type if icmp else None,
+        icmp_code=error.ee_code if icmp else None,
+        info=error.ee_info,
+        offender=(
+            address_object(offender.sin_addr.s_addr)
+            if icmp and offender.sin_family == c.AF_INET else None
+        ),
+        addr=addr,
+        payload=payload,
+        timestamp=cm.timestamp if stamp else None,
+        # SO_EE_ORIGIN_ZEROCOPY: the sends from info to key are done.
+        key=error.ee_data if stamp or error.ee_origin == 5 else None,
+    )

@@ -1,0 +1,12 @@
+from typing import SupportsIndex
+
+from typing_extensions import disjoint_base
+
+from ..constants import ControlFlags
+from .endpoint import Endpoint
+
+@disjoint_base
+class Transfer(Endpoint):
+    def set_control_message(self, flags: SupportsIndex, on: bool) -> None: ...
+    @property
+    def control_flags(self) -> ControlFlags: ...
