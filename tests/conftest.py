@@ -8,7 +8,6 @@ the system forbids both, tests that need a privilege are skipped and say why.
 import functools
 import importlib.metadata
 import os
-import shutil
 import socket
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from support.hosts import (  # noqa: E402
 )
 from support.linux import become_private  # noqa: E402
 from support.oracles import unchanged  # noqa: E402
+from support.programs import lacking  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -108,9 +108,8 @@ def reason_to_skip(item: pytest.Item) -> str:
     if item.get_closest_marker("root") and not item.config.stash[real_root]:
         return "needs the real root, not that of a user namespace"
     programs = [name for mark in item.iter_markers("needs") for name in mark.args]
-    missing = [name for name in programs if shutil.which(name) is None]
-    if missing:
-        return f"needs {', '.join(missing)}, not installed"
+    if lacking(programs):
+        return lacking(programs)
     if item.get_closest_marker("needs_faults") and no_faults():
         return no_faults()
     if item.get_closest_marker("unsanitized") and "libasan" in os.environ.get("LD_PRELOAD", ""):

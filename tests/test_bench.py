@@ -11,7 +11,7 @@ import pytest
 from ipv4 import PacketConn
 
 BENCH = Path(__file__).resolve().parent.parent / "bench"
-pytestmark = pytest.mark.needs("cc", "unshare")
+pytestmark = [pytest.mark.needs("cc", "unshare", "ip"), pytest.mark.privileged]
 
 
 def sends_singly():

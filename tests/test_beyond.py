@@ -136,7 +136,7 @@ def test_original_destination(conn):
 
 def test_a_reply_leaves_from_where_the_request_came(pair):
     """Several addresses and a group or broadcast request: the answer's source is the right one."""
-    pair.b.ip("addr add 10.1.0.50/24 dev eth0")
+    pair.b.add_address("10.1.0.50/24", "eth0")
     with pair.b.call(PacketConn.udp, ("0.0.0.0", 7777), broadcast=True) as server:
         server.set_read_deadline(time.monotonic() + 10)
         server.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
@@ -166,8 +166,9 @@ def test_a_reply_leaves_from_where_the_request_came(pair):
 def test_a_transparent_proxy(pair):
     """An nft rule brings packets for others here: we learn for whom, and answer in their name."""
     foreign = ("203.0.113.9", 5000)
-    pair.a.ip("route add 203.0.113.0/24 via 10.1.0.2")
-    pair.b.ip("rule add fwmark 1 lookup 100", "route add local default dev lo table 100")
+    pair.a.add_route("203.0.113.0/24", via="10.1.0.2")
+    pair.b.add_rule(fwmark=1, table=100)
+    pair.b.add_route("0.0.0.0/0", kind="local", iface="lo", table=100)
     pair.b.run(
         ["nft", "add table ip t;"
          " add chain ip t p { type filter hook prerouting priority mangle; };"
@@ -197,12 +198,10 @@ def test_a_reply_leaves_by_the_interface_of_the_request(hosts):
     client, server = hosts("client"), hosts("server")
     hosts.link(client, server, "10.2.0.1/24", "10.2.0.2/24")
     hosts.link(client, server, "10.3.0.1/24", "10.3.0.2/24")
-    client.ip("addr add 192.0.2.1/32 dev lo")
-    server.ip(
-        "addr add 10.3.0.50/24 dev eth1",
-        "route add 192.0.2.1 via 10.2.0.1 metric 10",
-        "route add 192.0.2.1 via 10.3.0.1 metric 20",
-    )
+    client.add_address("192.0.2.1/32", "lo")
+    server.add_address("10.3.0.50/24", "eth1")
+    server.add_route("192.0.2.1", via="10.2.0.1", metric=10)
+    server.add_route("192.0.2.1", via="10.3.0.1", metric=20)
     flags = ControlFlags.DST | ControlFlags.INTERFACE
     with (
         server.call(PacketConn.udp, ("0.0.0.0", 7777)) as asked,
@@ -295,7 +294,8 @@ def read_text(conn):
 def test_a_source_filter_between_hosts(pair):
     """The whole filter at once, either mode: what it lists is heard, or all but that."""
     group = "232.1.1.1"
-    pair.a.ip(*(f"addr add 10.1.0.{n}/24 dev eth0" for n in (11, 12, 13)))
+    for number in (11, 12, 13):
+        pair.a.add_address(f"10.1.0.{number}/24", "eth0")
     with (
         pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), multicast_all=False) as conn,
         pair.a.call(PacketConn.udp, ("0.0.0.0", 0), multicast_interface="eth0") as sender,
@@ -540,11 +540,9 @@ def test_an_igmp_report_is_read_with_its_router_alert(pair):
 @pytest.mark.needs("bridge")
 def test_a_querier_accepts_our_igmp_reports(pair):
     """A snooping bridge with a querier lists the groups of well-formed reports only."""
-    pair.b.ip(
-        "link add br0 type bridge mcast_snooping 1 mcast_querier 1",
-        "link set eth0 master br0",
-        "link set br0 up",
-    )
+    pair.b.add_link("br0", "bridge", br_mcast_snooping=1, br_mcast_querier=1)
+    pair.b.set_link("eth0", master="br0")
+    pair.b.set_link("br0", up=True)
 
     def listed():
         (shown,) = json.loads(pair.b.run(["bridge", "-j", "mdb", "show"]).stdout)

@@ -40,6 +40,7 @@ def assert_datagrams_arrived(output):
     assert number(rate) == pytest.approx(number(arrived) / float(seconds), rel=0.05)
 
 
+@pytest.mark.privileged
 def test_as_whoever_runs_the_tests():
     started = time.monotonic()
     done = run("demo")
@@ -59,6 +60,7 @@ def test_without_a_terminal_it_prints_plain_lines():
     assert marks[-1] == "300,000"
 
 
+@pytest.mark.privileged
 def test_on_a_terminal_it_draws_a_bar():
     ours, theirs = pty.openpty()
     with open(ours, "rb", buffering=0) as terminal:

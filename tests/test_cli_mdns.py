@@ -24,7 +24,7 @@ RECORDS = ("printer.local=192.0.2.7", "scanner=192.0.2.8", "twin.local=192.0.2.9
 @pytest.fixture
 def responder(pair):
     """`ipv4 mdns` on host a; its client is host b, whose multicast goes to eth0."""
-    pair.b.ip("route add 224.0.0.0/4 dev eth0")
+    pair.b.add_route("224.0.0.0/4", iface="eth0")
     with Program(pair.a, "mdns", "eth0", *RECORDS) as program:
         program.expect("answering for printer.local., scanner.local., twin.local. on eth0")
         yield program

@@ -219,10 +219,10 @@ def test_link_that_goes_down_and_comes_back(pair):
         Program(pair.b, "ospf-hello", "eth0", *FAST),
     ):
         program.expect("neighbour 10.1.0.2 .* -> 2-Way")
-        pair.a.ip("link set eth0 down")
+        pair.a.set_link("eth0", up=False)
         program.expect("Hello not sent: ")
         program.expect("neighbour 10.1.0.2 .* -> Down")
-        pair.a.ip("link set eth0 up")
+        pair.a.set_link("eth0", up=True)
         program.expect("-> Down[^$]*neighbour 10.1.0.2 .* -> 2-Way")
         assert program.interrupt() == 0
 
@@ -255,7 +255,8 @@ def test_invented_neighbors_do_not_make_the_hellos_outgrow_the_link(pair):
 
 def test_interface_without_an_address_is_one_sentence(hosts):
     host = hosts("bare")
-    host.ip("link add eth0 type veth peer name eth1", "link set eth0 up")
+    host.add_link("eth0", "veth", peer={"ifname": "eth1"})
+    host.set_link("eth0", up=True)
     done = host.run([SCRIPT, "ospf-hello", "eth0"], check=False)
     assert done.returncode == 1
     assert done.stderr == "ipv4 ospf-hello: eth0 has no IPv4 address\n"

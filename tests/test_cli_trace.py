@@ -54,14 +54,12 @@ class TestRoute:
             assert not match["mark"]
 
     def test_silent_router_is_a_star_for_each_probe(self, chain, kind):
-        chain.routers[1].run(
-            ["nft", "add table ip t; add chain ip t out { type filter hook output priority 0; };"
-             " add rule ip t out icmp type time-exceeded drop"]
-        )  # fmt: skip
+        chain.routers[1].forbid_icmp()
         done = trace(chain.client, *kind, "--timeout", "0.5", "--probes", "2", "10.0.4.2")
         assert [match["who"] for match in hops(done)] == [ROUTE[0], None, *ROUTE[2:]]
         assert done.stdout.splitlines()[2] == "  2  *  *"
 
+    @pytest.mark.needs("nft")
     def test_lost_probe_is_a_star_beside_the_others(self, chain, kind):
         chain.routers[0].run(
             ["nft", "add table ip t; add chain ip t out { type filter hook output priority 0; };"
@@ -81,7 +79,7 @@ class TestRoute:
         ("route", "mark"), [("unreachable", "!H"), ("prohibit", "!X"), ("blackhole", None)]
     )
     def test_router_that_knows_no_way_ends_the_trace(self, chain, kind, route, mark):
-        chain.routers[1].ip(f"route add {route} 10.0.4.2")
+        chain.routers[1].add_route("10.0.4.2", kind=route)
         done = trace(
             chain.client, *kind, "--timeout", "0.5", "--max-hops", "4", "10.0.4.2", check=False
         )
@@ -133,7 +131,7 @@ class Liar:
     """A host that answers the trace's probes with packets of its own making."""
 
     def __init__(self, host, forge, protocol=socket.IPPROTO_ICMP):
-        self.conn = host.call(RawConn.ip, protocol)
+        self.conn = host.call(RawConn.ip, protocol, mark=1)  # see forbid_icmp
         self.probe = ICMPType.ECHO if protocol == socket.IPPROTO_ICMP else None
         self.forge = forge
         self.stop = threading.Event()
@@ -220,16 +218,10 @@ FORGERIES = {
 class TestForeignAnswers:
     def ask(self, pair, forge, *args, protocol=socket.IPPROTO_ICMP):
         # The host itself stays silent; 198.51.100.1 lies behind it.
-        pair.a.ip("route add 198.51.100.1 via 10.1.0.2")
-        pair.b.ip("addr add 198.51.100.1/32 dev lo")
+        pair.a.add_route("198.51.100.1", via="10.1.0.2")
+        pair.b.add_address("198.51.100.1/32", "lo")
         pair.b.sysctl("net.ipv4.icmp_echo_ignore_all", 1)
-        pair.b.run(
-            [
-                "nft",
-                "add table ip t; add chain ip t out { type filter hook output"
-                " priority 0; }; add rule ip t out icmp type destination-unreachable drop",
-            ]
-        )
+        pair.b.forbid_icmp()
         args += ("--timeout", "0.6", "--max-hops", "1", "--probes", "2", "198.51.100.1")
         with Liar(pair.b, forge, protocol):
             return trace(pair.a, *args, check=False).stdout.splitlines()[1]

@@ -265,7 +265,7 @@ def test_control_truncation_ladder(conn, room, nn, cut, ttl, dst):
 
 @parity("ControlMessage on writes")
 def test_source_and_interface_of_a_write(pair):
-    pair.a.ip("addr add 10.1.0.77/24 dev eth0")
+    pair.a.add_address("10.1.0.77/24", "eth0")
 
     def send(cm):
         with PacketConn.udp() as sender:

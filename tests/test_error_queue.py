@@ -75,7 +75,7 @@ def test_routers_on_the_way_and_a_closed_port_at_its_end(chain):
 def test_a_router_with_a_smaller_mtu(chain):
     """The router names its MTU; from then on this host refuses what is longer, and says why."""
     router, server = chain.routers[1], (chain.server.address, 9)
-    router.ip("link set eth1 mtu 1300")
+    router.set_link("eth1", mtu=1300)
     with chain.client.call(
         PacketConn.udp,
         ("0.0.0.0", 0),

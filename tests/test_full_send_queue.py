@@ -11,14 +11,13 @@ from ipv4 import Message, PacketConn
 from ipv4.aio import AsyncPacketConn
 
 PACKET = bytes(1000)
-pytestmark = [pytest.mark.needs("tc"), pytest.mark.privileged]
+pytestmark = pytest.mark.privileged
 
 
 @pytest.fixture
 def slow(pair):
     """A conn whose interface lets 64 kbit a second through, and which may have few under way."""
-    qdisc = "tbf rate 64kbit burst 2kb limit 1mb"
-    pair.a.run(["tc", "qdisc", "add", "dev", "eth0", "root", *qdisc.split()])
+    pair.a.slow_down("eth0", limit=1 << 20)
     with pair.a.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         with PacketConn(sock) as conn:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shutil
 import socket
 import struct
@@ -28,6 +29,7 @@ from support import (
 )
 from support.linux import inside_network
 from support.oracles import state
+from support.programs import lacking, packages
 
 TESTS = Path(__file__).resolve().parent
 GROUP = "239.1.2.3"
@@ -109,7 +111,8 @@ def test_host_is_a_network_of_its_own(hosts):
     with host.call(udp) as sock:
         assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == 77
     assert host.run(["cat", "/proc/sys/net/ipv4/ip_default_ttl"]).stdout == "77\n"
-    host.ip("link add v0 type veth peer name v1", "link set v0 up")
+    host.add_link("v0", "veth", peer={"ifname": "v1"})
+    host.set_link("v0", up=True)
     assert sorted(host.call(interfaces)) == ["lo", "v0", "v1"]
     with host.inside():
         assert sorted(interfaces()) == ["lo", "v0", "v1"]
@@ -144,10 +147,16 @@ def test_call_gives_back_the_exception(hosts):
 def test_run_tells_what_a_failing_program_said(hosts):
     host = hosts("unlucky")
     with pytest.raises(subprocess.CalledProcessError) as failed:
-        host.ip("link set nothing up")
+        host.run(["cat", "/nothing"])
     assert "unlucky" in failed.value.__notes__[0]
     assert "nothing" in failed.value.__notes__[0]
     assert host.run(["false"], check=False).returncode == 1
+
+
+def test_what_the_kernel_refuses_a_host_is_told(hosts):
+    with pytest.raises(OSError, match="unlucky") as failed:
+        hosts("unlucky").add_route("10.9.0.0/24", via="10.8.0.1")
+    assert failed.value.errno == errno.ENETUNREACH
 
 
 def test_programs_end_with_their_host(hosts):
@@ -501,8 +510,31 @@ def test_without_the_capabilities_the_session_moves_into_a_user_namespace(tmp_pa
     assert "network: a user namespace of its own" in done.stdout, done.stdout
     assert "3 passed, 2 skipped" in done.stdout, done.stdout
     assert "needs the real root, not that of a user namespace" in done.stdout
-    assert "needs no-such-program, not installed" in done.stdout
+    assert "needs no-such-program: not installed" in done.stdout
     assert done.returncode == 0
+
+
+def test_a_program_that_is_missing_is_named_with_its_package(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert lacking(["dig", "tc", "bridge"]) == (
+        "needs dig, tc, bridge: apt-get install bind9-dnsutils iproute2"
+    )
+
+
+def test_the_readme_names_the_packages_of_all_programs():
+    """The line after which nothing is skipped; what a Debian system has anyway is left out."""
+    marks = re.compile(r"mark\.needs\(([^)]*)\)")
+    needed = {
+        program
+        for file in TESTS.glob("*.py")
+        for names in marks.findall(file.read_text())
+        for program in re.findall(r'"([\w-]+)"', names)
+        if program in packages()
+    }
+    readme = (TESTS.parent / "README.md").read_text()
+    (line,) = re.findall(r"^(?:sudo )?apt-get install .*(?:\\\n.*)*", readme, re.MULTILINE)[1:]
+    named = set(line.replace("\\", " ").split()[2:])
+    assert named == {packages()[program] for program in needed} - {"util-linux", "gcc", "git"}
 
 
 def test_under_sanitizers_what_they_change_is_not_measured(tmp_path, monkeypatch):

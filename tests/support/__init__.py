@@ -13,7 +13,10 @@ loopback
     ``(index, name, address)`` of `lo`: the test itself runs in the session's own network.
 
 A `Host` has ``path`` (for ``netns=``), ``iface``, ``address``, ``addresses``, and
-``run(argv)``, ``popen(argv)``, ``ip("addr add ...")``, ``sysctl(name, value)``, ``proc("igmp")``,
+``run(argv)``, ``popen(argv)``, ``sysctl(name, value)``, ``proc("igmp")``,
+``add_link(name, kind)``, ``set_link(name, up=, mtu=, rename=, master=)``, ``delete_link``,
+``add_address("10.9.0.1/24", iface)``, ``add_route("10.9.0.0/16", via=, iface=, kind=)``,
+``add_rule``, ``add_neighbour``, ``slow_down(iface, limit=)``, ``netlink(request)`` for the rest,
 ``call(function, *args)`` (in a thread that is inside the host: sockets opened there belong to it)
 and ``with host.inside():`` (the same for the calling thread; what forks, as `run_with_fault` and
 `without_privilege` do, goes here and not into `call`).
@@ -26,7 +29,8 @@ privileged
 root
     Needs the real root (SO_RCVBUFFORCE, /dev/net/tun, a mount seen by others).
 needs("bird", "birdc")
-    Needs these programs.
+    Needs these programs; what brings them on Debian stands in programs.txt. What can be had without
+    one (links, addresses, routes) is asked of the kernel.
 needs_faults
     Needs a kernel that takes seccomp filters (`run_with_fault`).
 unsanitized

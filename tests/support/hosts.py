@@ -1,14 +1,19 @@
 """Hosts made of network namespaces, and the links between them."""
 
 import contextlib
+import ipaddress
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from .linux import (
     CLONE_NEWNET,
@@ -19,6 +24,8 @@ from .linux import (
     setns,
     unshare,
 )
+
+RT_SCOPE_LINK, RT_SCOPE_HOST = 253, 254
 
 
 class Loopback(NamedTuple):
@@ -124,9 +131,169 @@ class Host:
         self._programs.append(program)
         return program
 
-    def ip(self, *commands: str) -> None:
-        """Run commands of ip(8) in one go: ``host.ip("addr add 10.9.0.1/24 dev eth0")``."""
-        self.run(["ip", "-batch", "-"], input="\n".join(commands) + "\n")
+    def netlink(self, request: Callable[[IPRoute], Any]) -> Any:
+        """Call `request` with a routing socket of this host, for what has no method below.
+
+        Raises
+        ------
+        OSError
+            The kernel's answer, with its errno. Link attributes are those of pyroute2.
+        """
+
+        def ask() -> Any:
+            with IPRoute() as routing:
+                try:
+                    return request(routing)
+                except NetlinkError as error:
+                    raise OSError(error.code, os.strerror(error.code), self.name) from None
+
+        return self.call(ask)
+
+    def add_link(self, name: str, kind: str, **attributes: Any) -> None:
+        """Make an interface; `attributes` are pyroute2's: ``add_link("br0", "bridge")``."""
+        self.netlink(lambda ip: ip.link("add", ifname=name, kind=kind, **attributes))
+
+    def set_link(
+        self,
+        name: str,
+        *,
+        up: bool | None = None,
+        mtu: int | None = None,
+        rename: str | None = None,
+        master: str | None = None,
+    ) -> None:
+        """Change an interface; what is not given stays. A `rename` needs a link that is down."""
+        changes: dict[str, Any] = {}
+        if up is not None:
+            changes["state"] = "up" if up else "down"
+        if mtu is not None:
+            changes["mtu"] = mtu
+        if rename is not None:
+            changes["ifname"] = rename
+        if master is not None:
+            changes["master"] = self.index(master)
+        self.netlink(lambda ip: ip.link("set", index=socket.if_nametoindex(name), **changes))
+
+    def delete_link(self, name: str) -> None:
+        """Take an interface away; the other end of a veth pair goes with it."""
+        self.netlink(lambda ip: ip.link("del", index=socket.if_nametoindex(name)))
+
+    def index(self, name: str) -> int:
+        """The number of an interface here."""
+        return self.call(socket.if_nametoindex, name)
+
+    def add_address(self, address: str, iface: str, *, label: str | None = None) -> None:
+        """Give an interface an address: ``add_address("10.9.0.1/24", "lo")``.
+
+        The broadcast address is the last of the net; a label is that of an alias (``eth0:1``).
+        """
+        own = ipaddress.IPv4Interface(address)
+        more: dict[str, Any] = {}
+        if own.network.prefixlen < 31:
+            more["broadcast"] = str(own.network.broadcast_address)
+        if label is not None:
+            more["label"] = label
+        self._address("add", own, iface, more)
+
+    def delete_address(self, address: str, iface: str) -> None:
+        """Take an address, named with its prefix length, away again."""
+        self._address("del", ipaddress.IPv4Interface(address), iface, {})
+
+    def _address(
+        self, verb: str, own: ipaddress.IPv4Interface, iface: str, more: dict[str, Any]
+    ) -> None:
+        self.netlink(
+            lambda ip: ip.addr(
+                verb,
+                index=socket.if_nametoindex(iface),
+                address=str(own.ip),
+                prefixlen=own.network.prefixlen,
+                **more,
+            )
+        )
+
+    def add_route(
+        self,
+        destination: str,
+        *,
+        via: str | None = None,
+        iface: str | None = None,
+        kind: str = "unicast",
+        metric: int | None = None,
+        table: int | None = None,
+        mtu: int | None = None,
+    ) -> None:
+        """Add a route: ``add_route("10.9.0.0/16", via="10.1.0.2")``.
+
+        Parameters
+        ----------
+        destination : str
+            A net or an address; 0.0.0.0/0 is the default route.
+        via, iface : str, optional
+            The gateway and the interface.
+        kind : str
+            As ip-route(8) has them: unicast, local, unreachable, prohibit, blackhole.
+        metric, table, mtu : int, optional
+        """
+
+        def request(ip: IPRoute) -> None:
+            more: dict[str, Any] = {"type": kind}
+            if kind == "local":
+                more["scope"] = RT_SCOPE_HOST
+            elif kind == "unicast" and via is None:
+                more["scope"] = RT_SCOPE_LINK
+            if via is not None:
+                more["gateway"] = via
+            if iface is not None:
+                more["oif"] = socket.if_nametoindex(iface)
+            if metric is not None:
+                more["priority"] = metric
+            if table is not None:
+                more["table"] = table
+            if mtu is not None:
+                more["metrics"] = {"mtu": mtu}
+            ip.route("add", dst=str(ipaddress.IPv4Network(destination)), **more)
+
+        self.netlink(request)
+
+    def add_rule(self, **attributes: Any) -> None:
+        """Add a routing rule: ``add_rule(fwmark=1, table=100)``."""
+        self.netlink(lambda ip: ip.rule("add", **attributes))
+
+    def add_neighbour(self, address: str, lladdr: str, iface: str) -> None:
+        """Fix the link-layer address of a neighbour: no ARP is needed, and none can fail."""
+        self.netlink(
+            lambda ip: ip.neigh(
+                "replace",
+                dst=address,
+                lladdr=lladdr,
+                ifindex=socket.if_nametoindex(iface),
+                state="permanent",
+            )
+        )
+
+    def lladdr(self, iface: str) -> str:
+        """The link-layer address of an interface, for a neighbour's table."""
+        index = self.index(iface)
+        return self.netlink(lambda ip: ip.get_links(index)[0].get("address"))
+
+    def slow_down(self, iface: str, *, limit: int, rate: str = "64kbit", burst: int = 2048) -> None:
+        """Let `rate` through an interface, with a queue of `limit` bytes before it (tc-tbf(8))."""
+        self.netlink(
+            lambda ip: ip.tc(
+                "add",
+                "tbf",
+                socket.if_nametoindex(iface),
+                1 << 16,
+                rate=rate,
+                burst=burst,
+                limit=limit,
+            )
+        )
+
+    def forbid_icmp(self) -> None:
+        """Let the host's own ICMP messages find no way out (of sockets too, but with a mark)."""
+        self.add_rule(priority=1, iifname="lo", ip_proto=1, fwmark=0, fwmask=1, action="blackhole")
 
     def sysctl(self, name: str, value: object = None) -> str:
         """Write (unless `value` is None) and read ``net.…`` of this host's namespace."""
@@ -206,9 +373,11 @@ class Hosts:
         addr_b = addr_b or f"10.{network}.0.2/24"
         end_a, end_b = names or (f"eth{len(a.addresses)}", f"eth{len(b.addresses)}")
         # The kernel calls a veth end without a peer that is up "no carrier": a's side comes last.
-        a.ip(f"link add {end_a} mtu {mtu} type veth peer name {end_b} mtu {mtu} netns {b.path}")
+        peer = {"ifname": end_b, "mtu": mtu, "net_ns_fd": b._fd}
+        a.add_link(end_a, "veth", mtu=mtu, peer=peer)
         for host, end, address in ((b, end_b, addr_b), (a, end_a, addr_a)):
-            host.ip(f"addr add {address} brd + dev {end}", f"link set {end} up")
+            host.add_address(address, end)
+            host.set_link(end, up=True)
             host.addresses[end] = address.partition("/")[0]
         return end_a, end_b
 
@@ -248,14 +417,12 @@ def make_chain(hosts: Hosts) -> Chain:
     for number, (left, right) in enumerate(itertools.pairwise(line), start=1):
         hosts.link(left, right, f"10.0.{number}.1/24", f"10.0.{number}.2/24")
     for position, host in enumerate(line):
-        routes = []
         # Net N lies between hosts N-1 and N of the line; each is reached through a neighbour.
         for number in range(1, len(line)):
             if number < position:
-                routes.append(f"route add 10.0.{number}.0/24 via 10.0.{position}.1")
+                host.add_route(f"10.0.{number}.0/24", via=f"10.0.{position}.1")
             elif number > position + 1:
-                routes.append(f"route add 10.0.{number}.0/24 via 10.0.{position + 1}.2")
-        host.ip(*routes)
+                host.add_route(f"10.0.{number}.0/24", via=f"10.0.{position + 1}.2")
     for router in line[1:-1]:
         router.sysctl("net.ipv4.ip_forward", 1)
         router.sysctl("net.ipv4.icmp_ratelimit", 0)
