@@ -12,12 +12,14 @@ cdef struct Waiter:
     Waiter *next
 
 
-cdef struct Patience:
-    # What one call remembers between its waits.
+cdef struct Attempt:
+    # What one call remembers between its tries; `begin` makes it.
     int64_t own_limit  # the socket's own timeout, as a moment; NEVER for none
     bint started
     bint stale_tried  # an error of an earlier datagram was passed over once
     bint error_seen  # poll reported an error that the system call then did not take away
+
+ctypedef Attempt Patience
 
 
 cdef class Endpoint:
@@ -38,10 +40,12 @@ cdef class Endpoint:
         Peers peers
 
     cdef int live_fd(self) except -1
+    cdef int begin(self, Attempt *attempt, bint writing) except -1
+    cdef void enter(self) noexcept
     cdef void forget_parent(self) noexcept
     cdef int leave(self) except -1
     cdef int check_deadline(self, bint writing) except -1
-    cdef int wait(self, int fd, bint writing, Patience *patience) except -1
+    cdef int wait(self, int fd, bint writing, Attempt *attempt) except -1
     cdef int wake_all(self) except -1
     cdef int interface_index(self, object interface, str name) except -1
     cdef int get_int(self, int level, int name, str what) except? -1

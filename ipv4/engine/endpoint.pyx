@@ -171,8 +171,19 @@ cdef class Endpoint:
             raise OSError(EBADF, "Bad file descriptor: the conn is closed")
         return self.fd
 
+    cdef int begin(self, Attempt *attempt, bint writing) except -1:
+        """Start of a call: the descriptor, after the deadline was looked at."""
+        attempt.started = attempt.stale_tried = attempt.error_seen = False
+        if (self.write_deadline if writing else self.read_deadline) != NEVER:
+            self.check_deadline(writing)
+        return self.live_fd()
+
+    cdef void enter(self) noexcept:
+        """Count a use of the descriptor without the GIL; `leave` ends it."""
+        self.users += 1
+
     cdef int leave(self) except -1:
-        """End of a use counted in ``users``; the last one out of a closed conn closes it."""
+        """End of a use counted by `enter`; the last one out of a closed conn closes it."""
         self.users -= 1
         if self.users == 0 and self.fd < 0:
             self._sock.close()
@@ -328,7 +339,7 @@ cdef class Endpoint:
             waiter = waiter.next
         return 0
 
-    cdef int wait(self, int fd, bint writing, Patience *patience) except -1:
+    cdef int wait(self, int fd, bint writing, Attempt *attempt) except -1:
         """Wait until fd is worth trying again; signal handlers run meanwhile.
 
         Raises TimeoutError when the deadline (or, without one, the socket's own timeout) has
@@ -342,15 +353,15 @@ cdef class Endpoint:
         cdef int rc, err, edge = -1, ready = 0
         if self.generation != _generation:
             self.forget_parent()
-        if not patience.started:
-            patience.started = True
-            patience.own_limit = NEVER
+        if not attempt.started:
+            attempt.started = True
+            attempt.own_limit = NEVER
             timeout = self._sock.gettimeout()
             if timeout is not None:
                 limit = self.write_deadline if writing else self.read_deadline
                 if timeout == 0 and limit == NEVER:
                     raise_would_block()
-                patience.own_limit = monotonic_ns() + <int64_t>(timeout * 1e9)
+                attempt.own_limit = monotonic_ns() + <int64_t>(timeout * 1e9)
             if self.fd != fd:  # gettimeout() may be the caller's own code
                 raise OSError(EBADF, "Bad file descriptor: the conn was closed by another call")
         waiter.ends[0] = waiter.ends[1] = -1
@@ -364,7 +375,7 @@ cdef class Endpoint:
         self.waiters = &waiter
         self.users += 1
         try:
-            if patience.error_seen:
+            if attempt.error_seen:
                 # An unread error queue keeps poll returning at once; wait for what is new.
                 edge = edge_open(fd, writing, &ready)
                 if ready:
@@ -376,17 +387,17 @@ cdef class Endpoint:
             while True:
                 limit = self.write_deadline if writing else self.read_deadline
                 if limit == NEVER:
-                    limit = patience.own_limit
+                    limit = attempt.own_limit
                 left = -1
                 if limit != NEVER:
                     now = monotonic_ns()
                     if limit <= now:
                         raise_timeout(writing)
                     left = limit - now
-                if fds[1].fd < 0 or (patience.error_seen and edge < 0):
+                if fds[1].fd < 0 or (attempt.error_seen and edge < 0):
                     left = BLIND_SLICE if left < 0 else min(left, <int64_t>BLIND_SLICE)
                 fds[0].revents = fds[1].revents = 0
-                if patience.error_seen and edge < 0:
+                if attempt.error_seen and edge < 0:
                     fds[0].fd = -1  # it would report the old error for ever
                 with nogil:
                     rc = poll_ns(fds, 2, left)
@@ -404,7 +415,7 @@ cdef class Endpoint:
                     return 0
                 if fds[0].revents:
                     if not fds[0].revents & fds[0].events:
-                        patience.error_seen = True
+                        attempt.error_seen = True
                     # The deadline may have been moved into the past while data arrived.
                     self.check_deadline(writing)
                     return 0
