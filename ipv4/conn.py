@@ -2,7 +2,8 @@
 
 import socket
 
-from .engine.endpoint import KERNEL, Endpoint, enter_netns
+from .engine.endpoint import Endpoint, enter_netns
+from .engine.kernel import KERNEL
 from .engine.multicast import Membership
 from .engine.packet import PacketTransfer, RawTransfer
 from .filtering import Filtering

@@ -1,6 +1,6 @@
 """What the kernel lets through to a socket: ICMP types, BPF programs, a minimum TTL."""
 
-from .engine.endpoint import KERNEL
+from .engine.kernel import KERNEL
 from .wire.boundary import integer
 
 __all__ = ["Filtering", "ICMPFilter"]

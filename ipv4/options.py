@@ -6,7 +6,7 @@ one is adding a row.
 
 import sys
 
-from .engine.endpoint import KERNEL
+from .engine.kernel import KERNEL
 from .wire.boundary import integer, shown
 
 __all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions"]

@@ -11,7 +11,7 @@ from support import run_with_fault
 
 import ipv4
 from ipv4 import Conn, ControlFlags, ICMPFilter, PacketConn, PathMTUDiscovery, RawConn, bpf
-from ipv4.engine.endpoint import KERNEL
+from ipv4.engine.kernel import KERNEL
 
 
 def udp(**options):

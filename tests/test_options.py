@@ -7,7 +7,7 @@ import pytest
 
 import ipv4
 from ipv4 import Conn, Interface, PacketConn, RawConn
-from ipv4.engine.endpoint import KERNEL
+from ipv4.engine.kernel import KERNEL
 
 
 def udp():

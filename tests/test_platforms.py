@@ -56,7 +56,7 @@ def test_without_the_batch_calls_messages_move_one_call_each():
 @pytest.mark.parity("platform: what a platform lacks")
 @pytest.mark.parametrize("flag", ["IP_TOS", "SO_ATTACH_FILTER", "ICMP_FILTER", "SO_LOCK_FILTER"])
 def test_a_feature_that_is_absent_is_named_with_the_platform(monkeypatch, flag):
-    from ipv4.engine.endpoint import KERNEL
+    from ipv4.engine.kernel import KERNEL
 
     if flag == "IP_TOS":
         monkeypatch.setattr(PacketConn.tos, "option", -1)

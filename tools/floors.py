@@ -13,7 +13,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "ipv4"
 
 FLOORS = [
-    {"libc", "constants", "interface"},
+    {"libc", "constants", "interface", "kernel"},
     {"boundary"},
     {"checksum", "control", "bpf"},
     {"header"},

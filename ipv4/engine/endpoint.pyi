@@ -1,10 +1,8 @@
 import socket
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import NoReturn, Self
 
 from typing_extensions import disjoint_base
-
-KERNEL: Final[dict[str, int]]
 
 def enter_netns(fd: int) -> None: ...
 

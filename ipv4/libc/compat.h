@@ -1,8 +1,7 @@
 /* What this system lacks, said once.
  *
- * Every socket option that some system does without has a name here with OPT_ before it, whose
- * value is -1 where the headers have no such symbol; the door to setsockopt (engine/endpoint.pyx) turns
- * that into NotImplementedError. Likewise the calls: where the build found no recvmmsg, sendmmsg,
+ * Every socket option has a name with OPT_ before it (options.h), whose value is -1 where the system
+ * has none; the door to setsockopt (engine/endpoint.pyx) turns that into NotImplementedError. Likewise the calls: where the build found no recvmmsg, sendmmsg,
  * eventfd or epoll (config.h), the functions below do the same with what POSIX has. Nothing above
  * this header asks which system it is on. */
 #ifndef IPV4_COMPAT_H
@@ -24,6 +23,9 @@
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "options.h"
+
 #if HAVE_LINUX_FILTER_H
 #include <linux/filter.h>
 #endif
@@ -43,282 +45,14 @@
 #include <sched.h>
 #endif
 
-/* The kernel's numbers that libc headers older than the kernel do not name yet. */
-#if defined(SO_EE_ORIGIN_ICMP)
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-#ifndef UDP_GRO
-#define UDP_GRO 104
-#endif
-#endif
 #ifndef SOL_UDP
 #define SOL_UDP IPPROTO_UDP
 #endif
 #ifndef SOL_RAW
 #define SOL_RAW 255
 #endif
-#ifndef ICMP_FILTER
-#define ICMP_FILTER 1 /* <linux/icmp.h>, which clashes with <netinet/ip_icmp.h> */
-#endif
 #ifndef MSG_ERRQUEUE
 #define MSG_ERRQUEUE 0
-#endif
-
-/* IP level */
-#ifdef IP_TOS
-#define OPT_IP_TOS IP_TOS
-#else
-#define OPT_IP_TOS -1
-#endif
-#ifdef IP_TTL
-#define OPT_IP_TTL IP_TTL
-#else
-#define OPT_IP_TTL -1
-#endif
-#ifdef IP_HDRINCL
-#define OPT_IP_HDRINCL IP_HDRINCL
-#else
-#define OPT_IP_HDRINCL -1
-#endif
-#ifdef IP_OPTIONS
-#define OPT_IP_OPTIONS IP_OPTIONS
-#else
-#define OPT_IP_OPTIONS -1
-#endif
-#ifdef IP_RECVOPTS
-#define OPT_IP_RECVOPTS IP_RECVOPTS
-#else
-#define OPT_IP_RECVOPTS -1
-#endif
-#ifdef IP_RETOPTS
-#define OPT_IP_RETOPTS IP_RETOPTS
-#else
-#define OPT_IP_RETOPTS -1
-#endif
-#ifdef IP_PKTINFO
-#define OPT_IP_PKTINFO IP_PKTINFO
-#else
-#define OPT_IP_PKTINFO -1
-#endif
-#ifdef IP_MTU_DISCOVER
-#define OPT_IP_MTU_DISCOVER IP_MTU_DISCOVER
-#else
-#define OPT_IP_MTU_DISCOVER -1
-#endif
-#ifdef IP_MTU
-#define OPT_IP_MTU IP_MTU
-#else
-#define OPT_IP_MTU -1
-#endif
-#ifdef IP_RECVERR
-#define OPT_IP_RECVERR IP_RECVERR
-#else
-#define OPT_IP_RECVERR -1
-#endif
-#ifdef IP_RECVTTL
-#define OPT_IP_RECVTTL IP_RECVTTL
-#else
-#define OPT_IP_RECVTTL -1
-#endif
-#ifdef IP_RECVTOS
-#define OPT_IP_RECVTOS IP_RECVTOS
-#else
-#define OPT_IP_RECVTOS -1
-#endif
-#ifdef IP_RECVORIGDSTADDR
-#define OPT_IP_RECVORIGDSTADDR IP_RECVORIGDSTADDR
-#else
-#define OPT_IP_RECVORIGDSTADDR -1
-#endif
-#ifdef IP_FREEBIND
-#define OPT_IP_FREEBIND IP_FREEBIND
-#else
-#define OPT_IP_FREEBIND -1
-#endif
-#ifdef IP_TRANSPARENT
-#define OPT_IP_TRANSPARENT IP_TRANSPARENT
-#else
-#define OPT_IP_TRANSPARENT -1
-#endif
-#ifdef IP_MINTTL
-#define OPT_IP_MINTTL IP_MINTTL
-#else
-#define OPT_IP_MINTTL -1
-#endif
-#ifdef IP_ROUTER_ALERT
-#define OPT_IP_ROUTER_ALERT IP_ROUTER_ALERT
-#else
-#define OPT_IP_ROUTER_ALERT -1
-#endif
-#ifdef IP_MULTICAST_IF
-#define OPT_IP_MULTICAST_IF IP_MULTICAST_IF
-#else
-#define OPT_IP_MULTICAST_IF -1
-#endif
-#ifdef IP_MULTICAST_TTL
-#define OPT_IP_MULTICAST_TTL IP_MULTICAST_TTL
-#else
-#define OPT_IP_MULTICAST_TTL -1
-#endif
-#ifdef IP_MULTICAST_LOOP
-#define OPT_IP_MULTICAST_LOOP IP_MULTICAST_LOOP
-#else
-#define OPT_IP_MULTICAST_LOOP -1
-#endif
-#ifdef IP_MULTICAST_ALL
-#define OPT_IP_MULTICAST_ALL IP_MULTICAST_ALL
-#else
-#define OPT_IP_MULTICAST_ALL -1
-#endif
-#ifdef IP_UNICAST_IF
-#define OPT_IP_UNICAST_IF IP_UNICAST_IF
-#else
-#define OPT_IP_UNICAST_IF -1
-#endif
-#ifdef MCAST_JOIN_GROUP
-#define OPT_MCAST_JOIN_GROUP MCAST_JOIN_GROUP
-#else
-#define OPT_MCAST_JOIN_GROUP -1
-#endif
-#ifdef MCAST_LEAVE_GROUP
-#define OPT_MCAST_LEAVE_GROUP MCAST_LEAVE_GROUP
-#else
-#define OPT_MCAST_LEAVE_GROUP -1
-#endif
-#ifdef MCAST_BLOCK_SOURCE
-#define OPT_MCAST_BLOCK_SOURCE MCAST_BLOCK_SOURCE
-#else
-#define OPT_MCAST_BLOCK_SOURCE -1
-#endif
-#ifdef MCAST_UNBLOCK_SOURCE
-#define OPT_MCAST_UNBLOCK_SOURCE MCAST_UNBLOCK_SOURCE
-#else
-#define OPT_MCAST_UNBLOCK_SOURCE -1
-#endif
-#ifdef MCAST_JOIN_SOURCE_GROUP
-#define OPT_MCAST_JOIN_SOURCE_GROUP MCAST_JOIN_SOURCE_GROUP
-#else
-#define OPT_MCAST_JOIN_SOURCE_GROUP -1
-#endif
-#ifdef MCAST_LEAVE_SOURCE_GROUP
-#define OPT_MCAST_LEAVE_SOURCE_GROUP MCAST_LEAVE_SOURCE_GROUP
-#else
-#define OPT_MCAST_LEAVE_SOURCE_GROUP -1
-#endif
-#ifdef MCAST_MSFILTER
-#define OPT_MCAST_MSFILTER MCAST_MSFILTER
-#else
-#define OPT_MCAST_MSFILTER -1
-#endif
-
-/* socket level */
-#ifdef SO_TIMESTAMPNS
-#define OPT_SO_TIMESTAMPNS SO_TIMESTAMPNS
-#else
-#define OPT_SO_TIMESTAMPNS -1
-#endif
-#ifdef SO_TIMESTAMPING
-#define OPT_SO_TIMESTAMPING SO_TIMESTAMPING
-#else
-#define OPT_SO_TIMESTAMPING -1
-#endif
-#ifdef SO_RXQ_OVFL
-#define OPT_SO_RXQ_OVFL SO_RXQ_OVFL
-#else
-#define OPT_SO_RXQ_OVFL -1
-#endif
-#ifdef SO_BINDTOIFINDEX
-#define OPT_SO_BINDTOIFINDEX SO_BINDTOIFINDEX
-#else
-#define OPT_SO_BINDTOIFINDEX -1
-#endif
-#ifdef SO_MARK
-#define OPT_SO_MARK SO_MARK
-#else
-#define OPT_SO_MARK -1
-#endif
-#ifdef SO_PRIORITY
-#define OPT_SO_PRIORITY SO_PRIORITY
-#else
-#define OPT_SO_PRIORITY -1
-#endif
-#ifdef SO_RCVBUFFORCE
-#define OPT_SO_RCVBUFFORCE SO_RCVBUFFORCE
-#else
-#define OPT_SO_RCVBUFFORCE -1
-#endif
-#ifdef SO_SNDBUFFORCE
-#define OPT_SO_SNDBUFFORCE SO_SNDBUFFORCE
-#else
-#define OPT_SO_SNDBUFFORCE -1
-#endif
-#ifdef SO_BUSY_POLL
-#define OPT_SO_BUSY_POLL SO_BUSY_POLL
-#else
-#define OPT_SO_BUSY_POLL -1
-#endif
-#ifdef SO_BROADCAST
-#define OPT_SO_BROADCAST SO_BROADCAST
-#else
-#define OPT_SO_BROADCAST -1
-#endif
-#ifdef SO_REUSEPORT
-#define OPT_SO_REUSEPORT SO_REUSEPORT
-#else
-#define OPT_SO_REUSEPORT -1
-#endif
-#ifdef SO_ATTACH_FILTER
-#define OPT_SO_ATTACH_FILTER SO_ATTACH_FILTER
-#else
-#define OPT_SO_ATTACH_FILTER -1
-#endif
-#ifdef SO_DETACH_FILTER
-#define OPT_SO_DETACH_FILTER SO_DETACH_FILTER
-#else
-#define OPT_SO_DETACH_FILTER -1
-#endif
-#ifdef SO_LOCK_FILTER
-#define OPT_SO_LOCK_FILTER SO_LOCK_FILTER
-#else
-#define OPT_SO_LOCK_FILTER -1
-#endif
-#ifdef SO_ATTACH_REUSEPORT_CBPF
-#define OPT_SO_ATTACH_REUSEPORT_CBPF SO_ATTACH_REUSEPORT_CBPF
-#else
-#define OPT_SO_ATTACH_REUSEPORT_CBPF -1
-#endif
-#ifdef SO_DOMAIN
-#define OPT_SO_DOMAIN SO_DOMAIN
-#else
-#define OPT_SO_DOMAIN -1
-#endif
-#ifdef SO_PROTOCOL
-#define OPT_SO_PROTOCOL SO_PROTOCOL
-#else
-#define OPT_SO_PROTOCOL -1
-#endif
-#ifdef SCM_TIMESTAMPNS
-#define OPT_SCM_TIMESTAMPNS SCM_TIMESTAMPNS
-#else
-#define OPT_SCM_TIMESTAMPNS -1
-#endif
-#ifdef SCM_TIMESTAMPING
-#define OPT_SCM_TIMESTAMPING SCM_TIMESTAMPING
-#else
-#define OPT_SCM_TIMESTAMPING -1
-#endif
-
-/* UDP level */
-#ifdef UDP_SEGMENT
-#define OPT_UDP_SEGMENT UDP_SEGMENT
-#else
-#define OPT_UDP_SEGMENT -1
-#endif
-#ifdef UDP_GRO
-#define OPT_UDP_GRO UDP_GRO
-#else
-#define OPT_UDP_GRO -1
 #endif
 
 #if !HAVE_IN_PKTINFO
