@@ -13,6 +13,7 @@ import importlib
 import mmap
 import os
 import pickle
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -1100,14 +1101,12 @@ def test_a_socket_that_changes_under_its_conn():
 # Objects half made, made twice, copied
 
 
-MODULES = ("message", "header", "control", "endpoint", "transfer", "packet", "multicast", "conn",
-           "filtering", "options", "interface", "errqueue", "bpf", "constants")  # fmt: skip
-
-
 def classes():
     found = {}
-    for module in MODULES:
-        for value in vars(importlib.import_module(f"ipv4.{module}")).values():
+    for module in pkgutil.walk_packages(ipv4.__path__, "ipv4."):
+        if module.name.startswith(("ipv4.cli", "ipv4.__main__")):
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, type) and value.__module__.startswith("ipv4."):
                 found[value.__qualname__] = value
     return found
