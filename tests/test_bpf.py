@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from bpf_cases import ECHO_ID, ID, VERDICTS, A, X, random_program
+from bpf_cases import ECHO_ID, ID, UDP, VERDICTS, A, X, ip_header, random_program
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -497,6 +497,66 @@ def test_what_is_no_instruction_is_refused(wrong: object) -> None:
         VM([TAX(), wrong, RetA()])  # type: ignore[list-item]
 
 
+class Mine(Instruction):
+    """An instruction of a program's own, which assembles to whatever it is told."""
+
+    def __init__(self, word: object) -> None:
+        object.__setattr__(self, "word", word)
+
+    def assemble(self) -> RawInstruction:
+        return self.word  # type: ignore[no-any-return,attr-defined]
+
+
+class Renamed(RetConstant):
+    """One of the library's classes whose word is another: a jump far beyond any program."""
+
+    def assemble(self) -> RawInstruction:
+        return RawInstruction(5, 0, 0, self.val)
+
+
+def forged(*fields: object) -> RawInstruction:
+    """A word that went around the constructor."""
+    return tuple.__new__(RawInstruction, fields)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [None, 6, "abcd", (), (6, 0, 0), (6, 0, 0, 0, 0), (6, 256, 0, 0), (1 << 16, 0, 0, 0),
+     (6, 0, 0, -1), (6, 0, 0, 1.5), forged(6, 0, 0, 1 << 32), forged(6, 0, 0), RetA()],
+)  # fmt: skip
+def test_what_assembles_to_no_word_is_refused(word: object) -> None:
+    for refuses in (bpf.assemble, bpf.to_raw, VM):
+        with pytest.raises((TypeError, ValueError), match="instruction 2"):
+            refuses([TAX(), Mine(word), RetA()])
+    assert isinstance(str(Mine(word)), str)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [(5, 0, 0, 100), (0xFFFF, 0, 0, 0), (0x34, 0, 0, 0), (0x15, 9, 0, 0), (0x60, 0, 0, 16),
+     (0x20, 0, 0, 0xFFFFF004), (0x0C, 0, 0, 0), (6, 0, 0, 7), (0x80, 0, 0, 0)],
+)  # fmt: skip
+def test_an_own_instruction_is_checked_and_run_as_its_word(word: tuple[int, ...]) -> None:
+    raw = RawInstruction(*word)
+    assert bpf.assemble([Mine(word), RetA()]) == bpf.to_raw([raw, RetA()])
+    assert str(Mine(raw)) == str(raw) or str(raw).startswith("unknown")
+    try:
+        expected = VM([raw, RetA()]).run(b"")
+    except ValueError as refusal:
+        with pytest.raises(ValueError) as caught:
+            VM([Mine(raw), RetA()])
+        assert str(caught.value) == str(refusal)
+    else:
+        assert VM([Mine(raw), RetA()]).run(b"") == expected
+
+
+def test_a_subclass_is_what_it_assembles_to() -> None:
+    with pytest.raises(ValueError, match="instruction 1: cannot jump 100 instructions"):
+        VM([Renamed(100), RetA()])
+    with pytest.raises(ValueError, match="cannot jump 0 instructions"):
+        VM([Renamed(0)])
+
+
 # Programs for the kernel
 
 
@@ -821,6 +881,60 @@ def test_what_is_no_packet_is_refused(wrong: object) -> None:
 @given(st.integers(0, 1 << 64), st.binary(max_size=60))
 def test_a_verdict_has_32_bits(seed: int, packet: bytes) -> None:
     assert 0 <= VM(random_program(random.Random(seed))).run(packet) <= 0xFFFFFFFF
+
+
+NETWORK, LINK = 0xFFF00000, 0xFFE00000
+
+
+def test_a_load_from_the_ip_header_is_never_answered_from_elsewhere() -> None:
+    packet = ip_header(UDP) + bytes(range(100, 120))
+    for load in (LoadAbsolute(NETWORK + 9, 1), LoadAbsolute(NETWORK + 9, 1).assemble()):
+        vm = VM([load, RetA()])
+        with pytest.raises(ValueError, match=r"^instruction 1 loads from the IP header: .*start="):
+            vm.run(packet)
+        assert vm.run(packet, start=0) == vm.run(packet, start=20) == UDP
+    indirect = VM([LoadConstant(X, NETWORK), LoadIndirect(9, 1), RetA()])
+    with pytest.raises(ValueError, match=r"^instruction 2 loads from the IP header"):
+        indirect.run(packet)
+    assert indirect.run(packet, start=20) == UDP
+    length = VM([LoadMemShift(NETWORK), bpf.TXA(), RetA()])
+    with pytest.raises(ValueError, match=r"^instruction 1 loads from the IP header"):
+        length.run(packet)
+    assert length.run(packet, start=20) == 20
+    # What is behind the packet's end is no more there than for other loads.
+    assert VM([LoadAbsolute(NETWORK + 38, 4), RetConstant(1)]).run(packet, start=20) == 0
+
+
+def test_start_says_where_the_sockets_packet_begins() -> None:
+    packet = ip_header(UDP) + b"\x07\x08"
+    assert VM([LoadAbsolute(0, 1), RetA()]).run(packet, start=20) == 7
+    assert VM([LoadExtension(Extension.LEN), RetA()]).run(packet, start=20) == 2
+    for wrong in (-1, 23):
+        with pytest.raises(ValueError, match=r"^start must be in the packet's 0\.\.22, not"):
+            VM([RetA()]).run(packet, start=wrong)
+    with pytest.raises(TypeError, match="^start must be an integer"):
+        VM([RetA()]).run(packet, start="20")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("offset", [LINK, LINK + 12, NETWORK - 1])
+def test_a_load_from_the_link_layers_header_is_refused(offset: int) -> None:
+    refusal = "instruction 2.* loads from the link layer's header"
+    for load in (LoadAbsolute(offset, 2), LoadMemShift(offset)):
+        with pytest.raises(ValueError, match=refusal):
+            VM([TAX(), load, RetA()])
+    vm = VM([LoadConstant(X, offset), LoadIndirect(0, 2), RetA()])
+    with pytest.raises(ValueError, match=refusal):
+        vm.run(bytes(100), start=14)
+
+
+def test_a_vm_shows_its_program() -> None:
+    vm = VM([LoadAbsolute(8, 1), RetA()])
+    assert repr(vm) == "VM([LoadAbsolute(off=8, size=1), RetA()])"
+
+
+def test_text_in_words_is_told_from_numbers() -> None:
+    with pytest.raises(ValueError, match=r"'ldb' is not .* numeric form .*tcpdump -ddd.*assemble"):
+        bpf.loads("ldb [8]")
 
 
 # Ready programs

@@ -327,6 +327,42 @@ def test_even_bytes_only(judge: Judge) -> None:
     assert arrived == [bytes([number]) if number % 2 == 0 else None for number in range(10)]
 
 
+# How each load reaches the IP header: from outside of the socket's packet, and by an index.
+HEADER_LOADS = [
+    *([LoadAbsolute(0xFFF00000 + at, 1)] for at in (0, 8, 9, 12, 19, 27, 28, 60, 0xFFFF)),
+    *([LoadAbsolute(0xFFF00000 + at, size)] for at in (12, 26, 56, 59) for size in (2, 4)),
+    *([LoadConstant(X, x), LoadIndirect(0xFFF00000 + 8 - x, 1)] for x in (0, 1, 8, 0x8000)),
+    [bpf.LoadMemShift(0xFFF00000), bpf.TXA()],
+    [LoadExtension(Extension.LEN)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loads", HEADER_LOADS, ids=lambda loads: "; ".join(map(str, loads)))
+def test_the_kernel_agrees_about_loads_from_the_ip_header(
+    judge: Judge, loads: list[Instruction]
+) -> None:
+    payload = bytes(range(64, 96))
+    header = ipv4.Header(
+        total_len=28 + len(payload), ttl=77, protocol=17, src=LOOPBACK, dst=LOOPBACK
+    ).marshal(format="wire")
+    judge.conn.ttl = 1  # ours, which is not what the sender's packets have
+    for sender in judge._senders:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 77)
+    for mask in (0x0F, 0xF0):
+        # The four bits are told by where the datagram is cut.
+        program = [
+            *loads,
+            ALUOpConstant(ALUOp.AND, mask),
+            ALUOpConstant(ALUOp.SHIFT_RIGHT, 0 if mask == 0x0F else 4),
+            ALUOpConstant(ALUOp.ADD, 9),
+            RetA(),
+        ]
+        judge.conn.set_bpf(program)
+        packet = header + judge.header(0, payload) + payload
+        verdict = VM(program).run(packet, start=20)
+        assert judge.send([payload]) == [payload[: verdict - 8] if verdict else None]
+
+
 # Ready programs
 
 
@@ -357,6 +393,10 @@ def _check_minimum_ttl(
         sender.ttl = ttl
         sender.write_to(bytes([ttl]), to)
     wanted = [ttl for ttl in ttls if ttl >= n]
+    vm = VM(bpf.minimum_ttl(n))
+    for start in (0, 20):
+        packets = {ttl: ip_header(UDP, ttl=ttl) for ttl in ttls}
+        assert [ttl for ttl, p in packets.items() if vm.run(p + b"x", start=start)] == wanted
     receiver.set_read_deadline(time.monotonic() + 30)
     arrived: list[int] = []
     buffer = bytearray(100)

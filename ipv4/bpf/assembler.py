@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Word: TypeAlias = RawInstruction | tuple[int, int, int, int]
 
-__all__ = ["assemble", "decode", "disassemble", "loads", "pack", "to_raw"]
+__all__ = ["assemble", "assemble_one", "decode", "disassemble", "loads", "pack", "to_raw"]
 
 _SOCK_FILTER = Struct("HBBI")
 
@@ -101,22 +101,32 @@ def assemble(instructions: Iterable[Instruction]) -> list[RawInstruction]:
     Raises
     ------
     ValueError
-        For an instruction with a field that means nothing; the first one, counted from 1.
+        For an instruction with a field that means nothing, or one of a program's own that
+        assembles to what is no machine word; the first one, counted from 1.
     TypeError
-        For what is no instruction.
+        For what is no instruction, or assembles to something else than a word.
     """
     return [
-        _assemble(number, item) for number, item in enumerate(walk(instructions, "instructions"), 1)
+        assemble_one(number, item)
+        for number, item in enumerate(walk(instructions, "instructions"), 1)
     ]
 
 
-def _assemble(number: int, item: Instruction) -> RawInstruction:
+def assemble_one(number: int, item: Instruction) -> RawInstruction:
+    """Encode the instruction that is the program's `number`-th, and check what came of it."""
     if not isinstance(item, Instruction):
         raise TypeError(f"instruction {number} must be an instruction, not {type(item).__name__}")
     try:
-        return item.assemble()
+        word = item.assemble()
     except ValueError as error:
         raise ValueError(f"assembling instruction {number}: {error}") from None
+    if not isinstance(word, (tuple, list)):
+        # Classes of a program's own may forget to return.
+        raise TypeError(
+            f"instruction {number}: {type(item).__name__}.assemble() must return a"
+            f" RawInstruction, not {type(word).__name__}"
+        )
+    return _word(number, word)
 
 
 def disassemble(raw: Iterable[Word]) -> tuple[list[Instruction], bool]:
@@ -176,9 +186,7 @@ def to_raw(program: Iterable[Instruction | Word]) -> list[RawInstruction]:
             f"a BPF program may have {bpf.MAX_INSTRUCTIONS} instructions, this one has more"
         )
     return [
-        _word(number, item)
-        if isinstance(item, RawInstruction) or not isinstance(item, Instruction)
-        else _assemble(number, item)
+        assemble_one(number, item) if isinstance(item, Instruction) else _word(number, item)
         for number, item in enumerate(items, 1)
     ]
 
@@ -251,5 +259,13 @@ def loads(text: str | bytes) -> list[RawInstruction]:
 def _decimal(line: int, field: str) -> int:
     # Not int() alone: it takes signs, underscores and other scripts' digits too.
     if not (field.isascii() and field.isdecimal() and len(field) <= 10):
-        raise ValueError(f"line {line}: {field[:40]!r} is not a decimal number of 32 bits")
+        words = field.isascii() and field.isalpha()  # as `str(instruction)` has them
+        raise ValueError(
+            f"line {line}: {field[:40]!r} is not a decimal number of 32 bits"
+            + (
+                ": the numeric form of `tcpdump -ddd` is read here, `assemble` takes instructions"
+                if words
+                else ""
+            )
+        )
     return int(field)

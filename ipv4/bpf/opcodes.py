@@ -35,6 +35,9 @@ EXTENSIONS = 0xFFFFF000
 NETWORK_HEADER = 0xFFF00000
 """From this offset on a load reads the IP header, wherever offset 0 is (SKF_NET_OFF)."""
 
+LINK_HEADER = 0xFFE00000
+"""From this offset on a load reads the link layer's header (SKF_LL_OFF)."""
+
 
 class Register(IntEnum):
     """The two registers, each of 32 bits."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from . import instructions as _instructions
 from . import opcodes as bpf
-from .assembler import assemble, decode
+from .assembler import assemble, assemble_one, decode, disassemble
 from .instructions import (
     ALUOpConstant,
     Jump,
@@ -11,11 +12,12 @@ from .instructions import (
     JumpIfX,
     LoadAbsolute,
     LoadExtension,
+    LoadMemShift,
     RetA,
     RetConstant,
 )
 from .opcodes import ALUOp, Extension
-from .word import Instruction, RawInstruction, walk
+from .word import Instruction, integer, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["VM"]
 
 _WORD = 0xFFFFFFFF
+
+# Not their subclasses: those may assemble to anything.
+_CLASSES = {getattr(_instructions, name) for name in _instructions.__all__}
 
 _ALU: dict[int, Callable[[int, int], int]] = {
     ALUOp.ADD: lambda a, b: a + b,
@@ -53,22 +58,22 @@ class VM:
 
     The verdict is the one that Linux gives. Some programs that it refuses run too: scratch memory
     that was never written holds 0, and a shift by a constant of 32 or more gives 0. Loads from
-    0xffe00000 on, which Linux takes from the link layer's and the IP header, find nothing here:
-    their verdict is 0.
+    0xfff00000 on, which Linux takes from the IP header, need a packet that is given with it.
 
     Parameters
     ----------
     instructions : iterable of Instruction
-        `RawInstruction` among them are run as what they decode to.
+        `RawInstruction` among them, and classes of a program's own, are run as what their words
+        decode to.
 
     Raises
     ------
     ValueError
         For an empty program, a jump beyond its end, a division by the constant 0, an extension
-        other than LEN, a last instruction that is no return, or one that cannot be assembled or
-        decoded.
+        other than LEN, a load from the link layer's header (which no packet is given with), a last
+        instruction that is no return, or one that cannot be assembled or decoded.
     TypeError
-        For what is no instruction.
+        For what is no instruction, or assembles to no word.
     """
 
     __slots__ = ("_program",)
@@ -87,7 +92,10 @@ class VM:
             raise ValueError("BPF program must end with RetA or RetConstant")
         self._program = assemble(program)
 
-    def run(self, packet: Buffer) -> int:
+    def __repr__(self) -> str:
+        return f"VM({disassemble(self._program)[0]!r})"
+
+    def run(self, packet: Buffer, *, start: int | None = None) -> int:
         """Return the program's verdict: how many bytes of the packet to deliver, 0 for none of it.
 
         It may be more than the packet has. A load beyond the packet's end, and a division by an X
@@ -98,8 +106,32 @@ class VM:
         packet : buffer
             From where the socket's packets begin: the UDP header on UDP sockets, the IP header on
             raw ones.
+        start : int, optional
+            Given when `packet` begins with its IP header: where in it the socket's own packet
+            begins. That is 0 on raw sockets, and the header's length (`Header.len`) on UDP ones.
+
+        Raises
+        ------
+        ValueError
+            When the program loads from the IP header (0xfff00000 on, as `minimum_ttl` does) and
+            `start` does not say where that is; from the link layer's header, which is not known
+            here; or for a `start` that lies outside of the packet.
+
+        Examples
+        --------
+        >>> from ipv4 import Header, bpf
+        >>> datagram = bytes(8)
+        >>> packet = Header(total_len=28, ttl=254, protocol=17).marshal(format="wire") + datagram
+        >>> vm = bpf.VM(bpf.minimum_ttl(255))
+        >>> vm.run(packet, start=20)
+        0
         """
-        data = bytes(memoryview(packet))
+        network = data = bytes(memoryview(packet))
+        if start is not None:
+            start = integer(start, "start")
+            if not 0 <= start <= len(data):
+                raise ValueError(f"start must be in the packet's 0..{len(data)}, not {start}")
+            data = network[start:]
         program = self._program
         scratch = [0] * bpf.SCRATCH_SLOTS
         a = x = at = 0
@@ -116,11 +148,15 @@ class VM:
                 elif mode == bpf.LEN:
                     value = len(data)
                 else:
-                    start = (x + k) & _WORD if mode == bpf.IND else k
-                    end = start + bpf.SIZES[op & bpf.SIZE]
-                    if end > len(data):
+                    first = (x + k) & _WORD if mode == bpf.IND else k
+                    source = data
+                    if first >= bpf.LINK_HEADER:
+                        first = _in_network_header(at, first, start)
+                        source = network
+                    end = first + bpf.SIZES[op & bpf.SIZE]
+                    if end > len(source):
                         return 0
-                    value = int.from_bytes(data[start:end], "big")
+                    value = int.from_bytes(source[first:end], "big")
                     if mode == bpf.MSH:
                         value = 4 * (value & 0x0F)
                 if kind == bpf.LD:
@@ -153,14 +189,31 @@ class VM:
                 x = a
 
 
+def _in_network_header(number: int, offset: int, start: int | None) -> int:
+    """Where in the IP header a load with this offset begins."""
+    if offset < bpf.NETWORK_HEADER:
+        raise ValueError(f"instruction {number} {_LINK_LAYER}")
+    if start is None and offset - bpf.NETWORK_HEADER < 1 << 16:  # beyond any packet it finds none
+        raise ValueError(
+            f"instruction {number} loads from the IP header: give the packet with it, and start="
+            " says where the socket's own begins (0 on raw sockets, the header's length on UDP)"
+        )
+    return offset - bpf.NETWORK_HEADER
+
+
+_LINK_LAYER = "loads from the link layer's header, which is not known here"
+
+
 def _known(number: int, item: Instruction) -> Instruction:
-    if not isinstance(item, RawInstruction):
+    """The instruction itself, or what the word decodes to that another class assembles to."""
+    if type(item) in _CLASSES:
         return item
-    decoded = decode(item)
+    word = assemble_one(number, item)
+    decoded = decode(word)
     if decoded is None:
-        if item.op == bpf.LDX | bpf.LEN:  # has no class, but runs
-            return item
-        raise ValueError(f"instruction {number}: unknown instruction {item!r}")
+        if word.op == bpf.LDX | bpf.LEN:  # has no class, but runs
+            return word
+        raise ValueError(f"instruction {number}: unknown instruction {word!r}")
     return decoded
 
 
@@ -178,6 +231,8 @@ def _check(instruction: Instruction, following: int) -> None:
             raise ValueError(f"extension {int(num)} not implemented")
         case LoadAbsolute(off) if off >= bpf.EXTENSIONS:
             raise ValueError(f"extension {off - bpf.EXTENSIONS} not implemented")
+        case LoadAbsolute(off) | LoadMemShift(off) if bpf.LINK_HEADER <= off < bpf.NETWORK_HEADER:
+            raise ValueError(_LINK_LAYER)
 
 
 def _check_jump(skip: int, following: int, case: str) -> None:

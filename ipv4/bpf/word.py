@@ -81,7 +81,7 @@ class Instruction:
         ValueError
             For a field whose value means nothing.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say how it assembles")
 
     def _fill(self, *values: int) -> None:
         for field, value in zip(self.__match_args__, values, strict=True):
@@ -123,7 +123,11 @@ class Instruction:
 
     def _text(self) -> str:
         """Return the assembler's text, or "" where it has none."""
-        raise NotImplementedError
+        # A class of a program's own is what it assembles to.
+        try:
+            return RawInstruction(*self.assemble())._text()
+        except (TypeError, ValueError):
+            return ""
 
     def _unknown(self) -> str:
         # As golang.org/x/net/bpf prints it: these three are signed fields there.
