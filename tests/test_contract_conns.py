@@ -8,7 +8,7 @@ import time
 from ipaddress import IPv4Address
 
 import pytest
-from support import without_privilege
+from support import until_it_waits, without_privilege
 
 import ipv4
 from ipv4 import Conn, Interface, PacketConn, PathMTUDiscovery, RawConn
@@ -351,7 +351,7 @@ def test_a_deadline_set_elsewhere_governs_a_waiting_call(conn, change):
 
     thread = threading.Thread(target=read)
     thread.start()
-    time.sleep(0.1)
+    until_it_waits(thread)
     moved = time.monotonic()
     conn.set_read_deadline(
         {"sooner": moved + 0.1, "past": moved - 1, "cleared": None, "later": moved + 30}[change]
@@ -434,7 +434,7 @@ def test_close_ends_waiting_calls(call):
     threads = [threading.Thread(target=wait) for _ in range(8 if call == "many" else 1)]
     for thread in threads:
         thread.start()
-    time.sleep(0.1)
+    until_it_waits(*threads)
     fd = conn.fileno()
     conn.close()
     for thread in threads:

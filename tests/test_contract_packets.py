@@ -11,6 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from support import until_it_waits
 
 import ipv4
 from ipv4 import (
@@ -560,7 +561,7 @@ def test_a_message_in_flight_cannot_change(conn):
         ]
         for thread in threads:
             thread.start()
-        time.sleep(0.1)
+        until_it_waits(*threads)
         for change in (
             lambda: setattr(message, "buffers", []),
             lambda: setattr(message, "oob", None),

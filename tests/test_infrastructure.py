@@ -25,6 +25,7 @@ from support import (
     in_thread,
     run_with_fault,
     unchanged,
+    until_it_waits,
     without_privilege,
 )
 from support.linux import inside_network
@@ -577,6 +578,26 @@ def test_in_thread_runs_elsewhere_and_raises_here():
     assert in_thread(threading.get_ident) != threading.get_ident()
     with pytest.raises(ZeroDivisionError):
         in_thread(lambda: 1 / 0)
+
+
+def test_a_thread_that_computes_does_not_wait_yet():
+    ready = threading.Event()
+    reader, writer = socket.socketpair()
+
+    def body():
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            pass
+        ready.set()
+        reader.recv(1)
+
+    with reader, writer:
+        thread = threading.Thread(target=body)
+        thread.start()
+        until_it_waits(thread)
+        assert ready.is_set()
+        writer.send(b"x")
+        thread.join(10)
 
 
 def test_importing_the_tools_needs_no_library():

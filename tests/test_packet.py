@@ -10,6 +10,7 @@ from functools import partial
 from ipaddress import IPv4Address
 
 import pytest
+from support import until_it_waits
 
 import ipv4
 from ipv4 import ControlFlags, ControlMessage, Header, PacketConn, RawConn
@@ -341,7 +342,7 @@ def waiting(function):
 @pytest.mark.parity("SetDeadline", "SetReadDeadline")
 def test_a_deadline_governs_calls_that_already_wait(conn, verb):
     threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
-    time.sleep(0.1)
+    until_it_waits(*(thread for thread, _ in threads))
     getattr(conn, verb)(time.monotonic() - 1)
     for thread, raised in threads:
         thread.join(20)
@@ -351,7 +352,7 @@ def test_a_deadline_governs_calls_that_already_wait(conn, verb):
 @pytest.mark.parity("Close")
 def test_close_ends_calls_that_wait_and_all_later_ones(conn):
     threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
-    time.sleep(0.1)
+    until_it_waits(*(thread for thread, _ in threads))
     conn.close()
     conn.close()
     assert conn.closed

@@ -9,9 +9,10 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
-from support import in_child
+from support import in_child, until_it_waits
 
 import ipv4
 from ipv4 import Message, MessageBatch, PacketConn
@@ -49,9 +50,9 @@ def test_every_waiter_obeys_a_deadline_moved_by_another(conn):
     threads = [threading.Thread(target=wait) for _ in range(20)]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    until_it_waits(*threads)
     conn.set_read_deadline(time.monotonic() + 100)
-    time.sleep(0.1)
+    until_it_waits(*threads)
     assert not ended
     conn.set_read_deadline(0)
     for thread in threads:
@@ -139,7 +140,7 @@ def test_the_number_is_kept_while_a_call_uses_it():
     thread = threading.Thread(target=handler_of_waiter)
     thread.start()
     inside.wait()
-    time.sleep(0.1)
+    until_it_waits(thread)
     conn.close()
     thread.join(5)
     assert seen == [errno.EBADF]
@@ -151,7 +152,7 @@ def test_a_buffer_in_flight_cannot_be_resized(conn):
     buffer = bytearray(16)
     thread = threading.Thread(target=conn.read_from, args=(buffer,))
     thread.start()
-    time.sleep(0.1)
+    until_it_waits(thread)
     with pytest.raises(BufferError):
         buffer.extend(bytes(1000))
     conn.write_to(b"x", conn.local_addr)
@@ -261,7 +262,7 @@ def test_control_c_ends_a_program_that_waits():
     )
     program = subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE)
     assert program.stdout.readline() == b"waiting\n"
-    time.sleep(0.2)
+    until_it_waits(program)
     program.send_signal(signal.SIGINT)
     assert program.wait(10) == 7
     program.stdout.close()
@@ -269,14 +270,16 @@ def test_control_c_ends_a_program_that_waits():
 
 def test_exit_with_a_thread_that_waits():
     code = (
-        "import ipv4, threading, time\n"
+        "import ipv4, sys, threading\n"
+        "sys.path.append(sys.argv[1])\n"
+        "from support import until_it_waits\n"
         "conn = ipv4.PacketConn.udp(('127.0.0.1', 0))\n"
-        "threading.Thread(target=conn.read_from, args=(bytearray(1),), daemon=True).start()\n"
-        "time.sleep(0.2)\n"
+        "thread = threading.Thread(target=conn.read_from, args=(bytearray(1),), daemon=True)\n"
+        "thread.start()\n"
+        "until_it_waits(thread)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, timeout=20, check=False
-    )
+    argv = [sys.executable, "-P", "-c", code, Path(__file__).parent]
+    done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
@@ -292,7 +295,7 @@ def test_a_forked_child_goes_on(conn):
     ]
     for thread in threads:
         thread.start()
-    time.sleep(0.2)
+    until_it_waits(*threads)
 
     def child():
         # The parent's threads are not here: what they had in flight is free, and closing closes.

@@ -54,6 +54,8 @@ run_with_fault({"recvmmsg": errno.ENOSYS, ("setsockopt", level, name): errno.EIN
     The same, in a child where these system calls fail.
 eventually(condition, timeout=10)
     Waits for a condition.
+until_it_waits(thread, ...)
+    Returns when these threads (or programs) wait in the kernel.
 unchanged()
     The standing oracle as a context manager; it is around every test anyway: a test that leaves a
     descriptor, thread, child process or multicast membership behind fails.
@@ -73,6 +75,7 @@ from .children import (
 from .hosts import Chain, Host, Hosts, Loopback, Pair, eventually
 from .linux import in_thread
 from .oracles import unchanged
+from .waiting import until_it_waits
 
 __all__ = [
     "CAP_NET_ADMIN",
@@ -92,5 +95,6 @@ __all__ = [
     "in_thread",
     "run_with_fault",
     "unchanged",
+    "until_it_waits",
     "without_privilege",
 ]

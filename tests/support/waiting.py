@@ -1,0 +1,43 @@
+"""Whether a thread waits in the kernel, instead of a sleep in the hope that it does by now."""
+
+import contextlib
+import subprocess
+import threading
+from pathlib import Path
+
+from .hosts import eventually
+
+# A thread that waits for the GIL wakes up every 5 ms (sys.getswitchinterval); one that was still
+# asleep after so many looks, 5 ms apart, waits for something else.
+LOOKS = 5
+
+
+def until_it_waits(*sleepers: threading.Thread | subprocess.Popen[bytes]) -> None:
+    """Return when each of these threads (or the first of a program's) waits in a system call.
+
+    It sleeps, not for a lock where the kernel tells what for, and was not woken between several
+    looks; a wait that a call makes before the one that is meant is over by then.
+    """
+    for sleeper in sleepers:
+        number = sleeper.native_id if isinstance(sleeper, threading.Thread) else sleeper.pid
+        seen: list[str] = []
+
+        def asleep(number: int | None = number, seen: list[str] = seen) -> bool:
+            seen.append(_sleep(f"/proc/{number}"))
+            return bool(seen[-1]) and seen[-LOOKS:] == [seen[-1]] * LOOKS
+
+        eventually(asleep, every=0.005, what=f"{sleeper} waits")
+
+
+def _sleep(task: str) -> str:
+    """What names the present sleep of a thread: how often it went to sleep; "" when awake."""
+    with contextlib.suppress(FileNotFoundError):
+        fields = dict(
+            line.split(":\t", 1) for line in Path(task, "status").read_text().splitlines()
+        )
+        function = ""
+        with contextlib.suppress(OSError):  # not for everybody; "0" where it is kept secret
+            function = Path(task, "wchan").read_text()
+        if fields["State"].startswith("S") and "futex" not in function:
+            return fields["voluntary_ctxt_switches"]
+    return ""
