@@ -1,4 +1,4 @@
-from .endpoint cimport Patience
+from .endpoint cimport Attempt
 from .message cimport MessageBatch
 from .segments cimport Segments
 from ..libc.socket cimport mmsghdr
@@ -12,7 +12,7 @@ cdef class Batches(Segments):
     cdef int move_list(self, object messages, int flags, bint writing) except -1
     cdef int move_batch(self, MessageBatch batch, int flags, bint writing) except -1
     cdef int move(self, mmsghdr *headers, unsigned int count, int flags, bint writing,
-                  Patience *patience) except -1
+                  Attempt *attempt) except -1
     cdef int move_each(self, int fd, mmsghdr *headers, unsigned int count, int flags,
                        bint writing) noexcept nogil
     cdef int send_singly(self, mmsghdr *headers, unsigned int count, int flags) except -1

@@ -5,12 +5,11 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBADF, EINTR, EIO, ENOSYS, errno
 from libc.stdint cimport uint32_t
-from libc.string cimport memset
 
 from ..wire.boundary cimport as_flags, os_error
-from .endpoint cimport NEVER, Patience, generation
+from .endpoint cimport Attempt, generation
 from .message cimport Arena, Message, MessageBatch, Span
-from .retry cimport RELEASE_COUNT
+from .retry cimport releases
 from .segments cimport Segments, segment_of
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -146,11 +145,10 @@ cdef class Batches(Segments):
         cdef PyObject **held = stack_held
         cdef Py_ssize_t count, boarded = 0, i
         cdef int moved = 0
-        cdef Patience patience
+        cdef Attempt attempt
         cdef object item
         cdef Message message
         cdef unsigned int born = generation()
-        memset(&patience, 0, sizeof(patience))
         self.live_fd()
         if type(messages) is not list and type(messages) is not tuple:
             try:
@@ -182,14 +180,14 @@ cdef class Batches(Segments):
                     if writing and not message.has_addr:
                         headers[i].msg_hdr.msg_name = NULL
                         headers[i].msg_hdr.msg_namelen = 0
-                    message.flight = &patience
+                    message.flight = &attempt
                     message.generation = born
                 else:
-                    message.board(&patience, &headers[i], writing, i)
+                    message.board(&attempt, &headers[i], writing, i)
                 Py_INCREF(item)
                 held[i] = <PyObject *>item
                 boarded += 1
-            moved = self.move(headers, <unsigned int>count, flags, writing, &patience)
+            moved = self.move(headers, <unsigned int>count, flags, writing, &attempt)
         finally:
             for i in range(boarded):
                 if i < moved:
@@ -204,9 +202,8 @@ cdef class Batches(Segments):
         cdef Arena arena = batch.arena
         cdef size_t start = batch.start, stop = batch.stop
         cdef Span span
-        cdef Patience patience
+        cdef Attempt attempt
         cdef int moved
-        memset(&patience, 0, sizeof(patience))
         self.live_fd()
         stop = min(stop, start + MAX_BATCH)
         if start == stop:
@@ -220,7 +217,7 @@ cdef class Batches(Segments):
             else:
                 arena.arm_to_read(start, stop)
             moved = self.move(
-                &arena.headers[start], <unsigned int>(stop - start), flags, writing, &patience)
+                &arena.headers[start], <unsigned int>(stop - start), flags, writing, &attempt)
             if not writing:
                 arena.note_received(start, start + moved, flags & MSG_ERRQUEUE)
         finally:
@@ -228,12 +225,10 @@ cdef class Batches(Segments):
         return moved
 
     cdef int move(self, mmsghdr *headers, unsigned int count, int flags, bint writing,
-                  Patience *patience) except -1:
+                  Attempt *attempt) except -1:
         """One batch through the kernel, waiting for its first message if need be."""
-        cdef int fd = self.live_fd(), moved, err
-        cdef bint release = self.gil > 0 or (self.gil < 0 and count >= RELEASE_COUNT)
-        if self.read_deadline != NEVER or self.write_deadline != NEVER:
-            self.check_deadline(writing)
+        cdef int fd = self.begin(attempt, writing), moved, err
+        cdef bint release = releases(self, count, 0)
         if self.deferred_error:
             err = self.deferred_error
             self.deferred_error = 0
@@ -244,7 +239,7 @@ cdef class Batches(Segments):
                 if moved > 0:
                     return moved
             if release:
-                self.users += 1
+                self.enter()
                 with nogil:
                     if self.without_mmsg:
                         moved = self.move_each(fd, headers, count, flags, writing)
@@ -269,9 +264,10 @@ cdef class Batches(Segments):
             elif err == EIO and writing and self.segmenting and segment_of(&headers[0].msg_hdr):
                 self.segmenting = False
             else:
-                self.again(err, fd, flags, writing, patience,
-                           "write_batch" if writing else "read_batch",
-                           <const sockaddr_in *>headers[0].msg_hdr.msg_name if writing else NULL)
+                self.retry_or_raise(err, fd, flags, writing, attempt,
+                                    "write_batch" if writing else "read_batch",
+                                    <const sockaddr_in *>headers[0].msg_hdr.msg_name
+                                    if writing else NULL)
 
     cdef int move_each(self, int fd, mmsghdr *headers, unsigned int count, int flags,
                        bint writing) noexcept nogil:
@@ -306,13 +302,12 @@ cdef class Batches(Segments):
         return 1
 
     cdef int move_before(self, mmsghdr *headers, unsigned int count, int flags) except -1:
-        cdef int fd = self.live_fd(), moved, err
-        cdef Patience patience
-        memset(&patience, 0, sizeof(patience))
+        cdef Attempt attempt
+        cdef int fd = self.begin(&attempt, True), moved, err
         while True:
             moved = self.move_each(fd, headers, count, flags, True)
             err = errno
             if moved >= 0:
                 return moved
-            self.again(err, fd, flags, True, &patience, "write_batch",
-                       <const sockaddr_in *>headers[0].msg_hdr.msg_name)
+            self.retry_or_raise(err, fd, flags, True, &attempt, "write_batch",
+                                <const sockaddr_in *>headers[0].msg_hdr.msg_name)

@@ -143,9 +143,11 @@ cdef class Endpoint:
     cdef int begin(self, Attempt *attempt, bint writing) except -1:
         """Start of a call: the descriptor, after the deadline was looked at."""
         attempt.started = attempt.stale_tried = attempt.error_seen = False
+        if self.fd < 0 or self.sock_fd[0] != self.fd:
+            return self.live_fd()  # which raises
         if (self.write_deadline if writing else self.read_deadline) != NEVER:
             self.check_deadline(writing)
-        return self.live_fd()
+        return self.fd
 
     cdef void enter(self) noexcept:
         """Count a use of the descriptor without the GIL; `leave` ends it."""

@@ -8,7 +8,6 @@ Only a send of many kilobytes, which takes as long as a batch, gives it up like 
 
 cimport cython
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, Py_buffer, PyBuffer_Release
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM
 from cpython.long cimport PyLong_CheckExact
 from cpython.unicode cimport PyUnicode_CheckExact
@@ -16,19 +15,25 @@ from libc.errno cimport errno
 from libc.string cimport memcpy, memmove, memset
 
 from ..wire.boundary cimport as_flags, as_sockaddr, get_buffer, peer_of
-from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, control_from_kernel
-from .endpoint cimport NEVER, Patience
+from ..wire.control cimport ControlMessage
+from .endpoint cimport Attempt
 from .errqueue cimport ErrorQueue
-from .retry cimport RELEASE_BYTES, raise_cut_control
+from .retry cimport (
+    Incoming,
+    Outgoing,
+    control_of,
+    free_control,
+    releases,
+    sender_of,
+    set_control,
+)
 from ..wire.header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
 from ..libc cimport socket as c
 from ..libc.socket cimport (
-    MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_TRUNC,
     SOCK_RAW,
     iovec,
-    msghdr,
     recvfrom,
     sendto,
     sockaddr,
@@ -76,141 +81,12 @@ cdef class PacketTransfer(ErrorQueue):
             If `buf` is not a writable bytes-like object.
         """
         cdef Py_buffer view
-        cdef sockaddr_in name
-        cdef socklen_t namelen
-        cdef Patience patience
         cdef int c_flags = as_flags(flags)
-        cdef int fd, err
-        cdef ssize_t n
         get_buffer(buf, &view, True, "buf")
         try:
-            if self._type == SOCK_RAW:
-                return self.read_stripped(&view, c_flags)
-            if self.wants_control:
-                return self.read_with_control(&view, c_flags)
-            fd = self.live_fd()
-            patience.started = patience.stale_tried = patience.error_seen = False
-            if self.read_deadline != NEVER:
-                self.check_deadline(False)
-            while True:
-                namelen = sizeof(name)
-                if self.gil > 0:
-                    self.users += 1
-                    with nogil:
-                        n = recvfrom(fd, view.buf, view.len, c_flags | MSG_DONTWAIT,
-                                     <sockaddr *>&name, &namelen)
-                        err = errno
-                    self.leave()
-                else:
-                    n = recvfrom(fd, view.buf, view.len, c_flags | MSG_DONTWAIT,
-                                 <sockaddr *>&name, &namelen)
-                    err = errno
-                if n >= 0:
-                    break
-                self.again(err, fd, c_flags, False, &patience, "read_from", NULL)
-            if namelen < sizeof(name):
-                return n, None, None
-            return n, None, peer_of(&self.peers, name.sin_addr.s_addr, name.sin_port)
+            return read_payload(self, <unsigned char *>view.buf, view.len, c_flags)
         finally:
             PyBuffer_Release(&view)
-
-    cdef object read_with_control(self, Py_buffer *view, int flags):
-        """`read_from` on a datagram socket that brings control messages."""
-        cdef unsigned char control[CONTROL_ROOM]
-        cdef sockaddr_in name
-        cdef iovec vector
-        cdef msghdr header
-        cdef Patience patience
-        cdef int fd = self.live_fd(), err
-        cdef Py_ssize_t n
-        cdef ControlMessage cm = None
-        patience.started = patience.stale_tried = patience.error_seen = False
-        if self.read_deadline != NEVER:
-            self.check_deadline(False)
-        vector.iov_base = view.buf
-        vector.iov_len = view.len
-        header.msg_name = &name
-        header.msg_iov = &vector
-        header.msg_iovlen = 1
-        header.msg_control = control
-        while True:
-            header.msg_namelen = sizeof(name)
-            header.msg_controllen = CONTROL_ROOM
-            header.msg_flags = 0
-            n = self.receive(fd, &header, flags)
-            err = errno
-            if n >= 0:
-                break
-            self.again(err, fd, flags, False, &patience, "read_from", NULL)
-        if header.msg_flags & MSG_CTRUNC:
-            raise_cut_control()
-        if header.msg_namelen < sizeof(name):  # an entry of the error queue may bear no name
-            if header.msg_controllen:
-                cm = control_from_kernel(control, header.msg_controllen, 0)
-            return n, cm, None
-        if header.msg_controllen:
-            cm = control_from_kernel(control, header.msg_controllen, name.sin_addr.s_addr)
-        return n, cm, peer_of(&self.peers, name.sin_addr.s_addr, name.sin_port)
-
-    cdef object read_stripped(self, Py_buffer *view, int flags):
-        """`read_from` on a raw socket, which delivers the IP header first.
-
-        The header goes to a place of its own, so that the payload stands at the buffer's start;
-        options, which are rare, come in front of the payload there and are moved out, and what
-        they pushed beyond the buffer's end is caught in `tail`.
-        """
-        cdef unsigned char control[CONTROL_ROOM]
-        cdef unsigned char head[20]
-        cdef unsigned char tail[MAX_OPTIONS]
-        cdef sockaddr_in name
-        cdef iovec vectors[3]
-        cdef msghdr header
-        cdef Patience patience
-        cdef int fd = self.live_fd(), err
-        cdef Py_ssize_t n, options = 0, room = view.len, kept
-        cdef ControlMessage cm = None
-        patience.started = patience.stale_tried = patience.error_seen = False
-        if self.read_deadline != NEVER:
-            self.check_deadline(False)
-        vectors[0].iov_base = head
-        vectors[0].iov_len = sizeof(head)
-        vectors[1].iov_base = view.buf
-        vectors[1].iov_len = room
-        vectors[2].iov_base = tail
-        vectors[2].iov_len = sizeof(tail)
-        while True:
-            header.msg_name = &name
-            header.msg_namelen = sizeof(name)
-            header.msg_iov = vectors
-            header.msg_iovlen = 3
-            header.msg_control = control if self.wants_control else NULL
-            header.msg_controllen = CONTROL_ROOM if self.wants_control else 0
-            header.msg_flags = 0
-            n = self.receive(fd, &header, flags)
-            err = errno
-            if n >= 0:
-                break
-            self.again(err, fd, flags, False, &patience, "read_from", NULL)
-        if header.msg_flags & MSG_CTRUNC and self.wants_control:
-            raise_cut_control()
-        kept = min(n, <Py_ssize_t>(sizeof(head) + sizeof(tail)) + room)
-        if kept < <Py_ssize_t>sizeof(head):
-            n = 0  # a filter let less than a header through: no payload
-        else:
-            options = max(((head[0] & 0x0F) << 2) - 20, 0)
-            n = max(n - 20 - options, 0)
-            if options:
-                kept = max(min(kept - 20 - options, room), 0)  # payload bytes to be had
-                close_gap(<unsigned char *>view.buf, room, tail, options, kept)
-        if not flags & MSG_TRUNC:
-            n = min(n, room)
-        if header.msg_controllen and self.wants_control:
-            cm = control_from_kernel(
-                control, header.msg_controllen,
-                name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
-        if header.msg_namelen < sizeof(name):
-            return n, cm, None
-        return n, cm, peer_of(&self.peers, name.sin_addr.s_addr, 0)
 
     def write_to(self, data, dst=None, cm=None, flags=0):
         """Send one datagram.
@@ -242,7 +118,7 @@ cdef class PacketTransfer(ErrorQueue):
             If `dst` is not an IPv4 address.
         """
         cdef Py_buffer view
-        cdef Patience patience
+        cdef Attempt attempt
         cdef sockaddr_in name
         cdef sockaddr_in *to = NULL
         cdef int c_flags = as_flags(flags)
@@ -263,14 +139,11 @@ cdef class PacketTransfer(ErrorQueue):
         get_buffer(data, &view, False, "data")
         try:
             if cm is not None:
-                return self.write_with_control(&view, to, <ControlMessage>cm, c_flags)
-            fd = self.live_fd()
-            patience.started = patience.stale_tried = patience.error_seen = False
-            if self.write_deadline != NEVER:
-                self.check_deadline(True)
+                return write_with_control(self, &view, to, <ControlMessage>cm, c_flags)
+            fd = self.begin(&attempt, True)
             while True:
-                if self.gil > 0 or view.len >= RELEASE_BYTES and self.gil < 0:
-                    self.users += 1
+                if releases(self, 1, view.len):
+                    self.enter()
                     with nogil:
                         n = sendto(fd, view.buf, view.len, c_flags | MSG_DONTWAIT, <sockaddr *>to,
                                    sizeof(name) if to != NULL else 0)
@@ -282,40 +155,101 @@ cdef class PacketTransfer(ErrorQueue):
                     err = errno
                 if n >= 0:
                     return n
-                self.again(err, fd, c_flags, True, &patience, "write_to", to)
+                self.retry_or_raise(err, fd, c_flags, True, &attempt, "write_to", to)
         finally:
             PyBuffer_Release(&view)
 
-    cdef object write_with_control(self, Py_buffer *view, sockaddr_in *to, ControlMessage cm,
-                                   int flags):
-        cdef unsigned char stack_control[SEND_ROOM]
-        cdef unsigned char *control = stack_control
-        cdef iovec vector
-        cdef msghdr header
-        cdef Py_ssize_t segment, n
-        cdef bint segmented
-        segment = cm.segment_to_send()
-        segmented = 0 < segment < view.len
-        vector.iov_base = view.buf
-        vector.iov_len = view.len
-        header.msg_name = to
-        header.msg_namelen = sizeof(sockaddr_in) if to != NULL else 0
-        header.msg_iov = &vector
-        header.msg_iovlen = 1
-        header.msg_flags = 0
-        if cm.encoding_room() > SEND_ROOM:
-            control = <unsigned char *>PyMem_Malloc(cm.encoding_room())
-            if control == NULL:
-                raise MemoryError()
-        header.msg_control = control
-        header.msg_controllen = cm.encode(control, segmented)
-        try:
-            n = self.send_segmented(&header, segment, flags) if segmented else self.send(
-                &header, flags)
-        finally:
-            if control != stack_control:
-                PyMem_Free(control)
-        return n
+
+cdef inline object read_payload(PacketTransfer conn, unsigned char *data, Py_ssize_t room, int flags):
+    """Payload into `data`, as ``(n, cm, src)``."""
+    cdef Attempt attempt
+    cdef Incoming incoming
+    cdef iovec vector
+    cdef sockaddr_in name
+    cdef socklen_t namelen
+    cdef int fd, err
+    cdef Py_ssize_t n
+    if conn._type == SOCK_RAW:
+        return read_stripped(conn, data, room, flags)
+    if conn.wants_control:
+        vector.iov_base = data
+        vector.iov_len = room
+        n = conn.take_message(&incoming, &vector, 1, flags)
+        return n, control_of(&incoming), sender_of(&conn.peers, &incoming)
+    # recvfrom(2) costs a tenth less than recvmsg(2).
+    fd = conn.begin(&attempt, False)
+    while True:
+        namelen = sizeof(name)
+        if releases(conn, 1, 0):
+            conn.enter()
+            with nogil:
+                n = recvfrom(fd, data, room, flags | MSG_DONTWAIT, <sockaddr *>&name, &namelen)
+                err = errno
+            conn.leave()
+        else:
+            n = recvfrom(fd, data, room, flags | MSG_DONTWAIT, <sockaddr *>&name, &namelen)
+            err = errno
+        if n >= 0:
+            break
+        conn.retry_or_raise(err, fd, flags, False, &attempt, "read_from", NULL)
+    if namelen < sizeof(name):
+        return n, None, None
+    return n, None, peer_of(&conn.peers, name.sin_addr.s_addr, name.sin_port)
+
+
+cdef object read_stripped(PacketTransfer conn, unsigned char *data, Py_ssize_t room, int flags):
+    """The payload of a raw socket, which delivers the IP header first.
+
+    The header goes to a place of its own, so that the payload stands at the buffer's start;
+    options, which are rare, come in front of the payload there and are moved out, and what
+    they pushed beyond the buffer's end is caught in `tail`.
+    """
+    cdef unsigned char head[20]
+    cdef unsigned char tail[MAX_OPTIONS]
+    cdef Incoming incoming
+    cdef iovec vectors[3]
+    cdef Py_ssize_t n, options = 0, kept
+    vectors[0].iov_base = head
+    vectors[0].iov_len = sizeof(head)
+    vectors[1].iov_base = data
+    vectors[1].iov_len = room
+    vectors[2].iov_base = tail
+    vectors[2].iov_len = sizeof(tail)
+    n = conn.take_message(&incoming, vectors, 3, flags)
+    kept = min(n, <Py_ssize_t>(sizeof(head) + sizeof(tail)) + room)
+    if kept < <Py_ssize_t>sizeof(head):
+        n = 0  # a filter let less than a header through: no payload
+    else:
+        options = max(((head[0] & 0x0F) << 2) - 20, 0)
+        n = max(n - 20 - options, 0)
+        if options:
+            kept = max(min(kept - 20 - options, room), 0)  # payload bytes to be had
+            close_gap(data, room, tail, options, kept)
+    if not flags & MSG_TRUNC:
+        n = min(n, room)
+    return n, control_of(&incoming), sender_of(&conn.peers, &incoming)
+
+
+cdef inline object write_with_control(PacketTransfer conn, Py_buffer *view, sockaddr_in *to,
+                               ControlMessage cm, int flags):
+    cdef Outgoing outgoing
+    cdef iovec vector
+    cdef Py_ssize_t segment = cm.segment_to_send()
+    cdef bint segmented = 0 < segment < view.len
+    vector.iov_base = view.buf
+    vector.iov_len = view.len
+    outgoing.header.msg_name = to
+    outgoing.header.msg_namelen = sizeof(sockaddr_in) if to != NULL else 0
+    outgoing.header.msg_iov = &vector
+    outgoing.header.msg_iovlen = 1
+    outgoing.header.msg_flags = 0
+    set_control(&outgoing, cm, segmented)
+    try:
+        if segmented:
+            return conn.send_segmented(&outgoing.header, segment, flags)
+        return conn.send(&outgoing.header, flags)
+    finally:
+        free_control(&outgoing)
 
 
 cdef class RawTransfer(ErrorQueue):
@@ -347,46 +281,19 @@ cdef class RawTransfer(ErrorQueue):
         OSError, TypeError
             As for `PacketConn.read_from`.
         """
-        cdef unsigned char control[CONTROL_ROOM]
-        cdef sockaddr_in name
+        cdef Incoming incoming
         cdef iovec vector
-        cdef msghdr header
-        cdef Patience patience
         cdef int c_flags = as_flags(flags)
-        cdef int fd, err
         cdef Py_ssize_t n
         cdef Header head
-        cdef ControlMessage cm = None
         cdef Window window = Window.__new__(Window)
         get_buffer(buf, &window.view, True, "buf")
         window.pinned = True
-        fd = self.live_fd()
-        patience.started = patience.stale_tried = patience.error_seen = False
-        if self.read_deadline != NEVER:
-            self.check_deadline(False)
         vector.iov_base = window.view.buf
         vector.iov_len = window.view.len
-        while True:
-            header.msg_name = &name
-            header.msg_namelen = sizeof(name)
-            header.msg_iov = &vector
-            header.msg_iovlen = 1
-            header.msg_control = control if self.wants_control else NULL
-            header.msg_controllen = CONTROL_ROOM if self.wants_control else 0
-            header.msg_flags = 0
-            n = self.receive(fd, &header, c_flags)
-            err = errno
-            if n >= 0:
-                break
-            self.again(err, fd, c_flags, False, &patience, "read_from", NULL)
-        if header.msg_flags & MSG_CTRUNC and self.wants_control:
-            raise_cut_control()
-        n = min(n, window.view.len)
+        n = min(self.take_message(&incoming, &vector, 1, c_flags), window.view.len)
         head = new_header(<const unsigned char *>window.view.buf, n)
-        if header.msg_controllen and self.wants_control:
-            cm = control_from_kernel(
-                control, header.msg_controllen,
-                name.sin_addr.s_addr if header.msg_namelen >= sizeof(name) else 0)
+        cm = control_of(&incoming)
         window.start = head._len
         window.length = n - head._len
         return head, memoryview(window), cm
@@ -420,17 +327,17 @@ cdef class RawTransfer(ErrorQueue):
             are never fragmented.
         """
         cdef unsigned char head[MAX_HEADER]
-        cdef unsigned char stack_control[SEND_ROOM]
-        cdef unsigned char *control = stack_control
         cdef Py_buffer view
         cdef sockaddr_in name
         cdef iovec vectors[2]
-        cdef msghdr message
+        cdef Outgoing outgoing
         cdef int c_flags = as_flags(flags)
         if type(header) is not Header:
             raise TypeError(f"header must be a Header, not {type(header).__name__}")
         if cm is not None and type(cm) is not ControlMessage:
             raise TypeError(f"cm must be a ControlMessage or None, not {type(cm).__name__}")
+        outgoing.header.msg_control = outgoing.control
+        outgoing.header.msg_controllen = 0
         get_buffer(payload, &view, False, "payload")
         try:
             vectors[0].iov_base = head
@@ -441,25 +348,17 @@ cdef class RawTransfer(ErrorQueue):
             memset(&name, 0, sizeof(name))
             name.sin_family = c.AF_INET
             name.sin_addr.s_addr = (<Header>header)._dst
-            message.msg_name = &name
-            message.msg_namelen = sizeof(name)
-            message.msg_iov = vectors
-            message.msg_iovlen = 2
-            message.msg_control = NULL
-            message.msg_controllen = 0
-            message.msg_flags = 0
+            outgoing.header.msg_name = &name
+            outgoing.header.msg_namelen = sizeof(name)
+            outgoing.header.msg_iov = vectors
+            outgoing.header.msg_iovlen = 2
+            outgoing.header.msg_flags = 0
             if cm is not None:
-                if (<ControlMessage>cm).encoding_room() > SEND_ROOM:
-                    control = <unsigned char *>PyMem_Malloc((<ControlMessage>cm).encoding_room())
-                    if control == NULL:
-                        raise MemoryError()
-                message.msg_control = control
-                message.msg_controllen = (<ControlMessage>cm).encode(control, False)
-            return self.send(&message, c_flags)
+                set_control(&outgoing, <ControlMessage>cm, False)
+            return self.send(&outgoing.header, c_flags)
         finally:
             PyBuffer_Release(&view)
-            if control != stack_control:
-                PyMem_Free(control)
+            free_control(&outgoing)
 
 
 @cython.final

@@ -1,13 +1,62 @@
+from cpython.mem cimport PyMem_Free
 from libc.stdint cimport int32_t, uint32_t
 
-from .endpoint cimport Endpoint, Patience
-from ..libc.socket cimport msghdr, sockaddr_in
+from ..wire.boundary cimport Peers, peer_of
+from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, control_from_kernel
+from .endpoint cimport Attempt, Endpoint
+from ..libc.socket cimport iovec, msghdr, sockaddr_in
 
 
 cdef enum:
     # From here on giving the GIL up costs less than it gains other threads.
     RELEASE_COUNT = 8  # messages
     RELEASE_BYTES = 16384
+
+
+cdef inline bint releases(Endpoint conn, size_t count, size_t size) noexcept:
+    """Whether a system call gives up the GIL: the one rule, which `release_gil` overrides."""
+    return conn.gil > 0 or (conn.gil < 0 and (count >= RELEASE_COUNT or size >= RELEASE_BYTES))
+
+
+cdef struct Incoming:
+    # A message that the kernel fills, on its call's stack; `Transfer.take_message` arms it.
+    msghdr header
+    sockaddr_in name
+    unsigned char control[CONTROL_ROOM]
+
+
+cdef inline ControlMessage control_of(const Incoming *incoming):
+    """What came beside the payload, or None."""
+    if incoming.header.msg_controllen == 0:
+        return None
+    return control_from_kernel(
+        incoming.control, incoming.header.msg_controllen,
+        incoming.name.sin_addr.s_addr if is_named(incoming) else 0)
+
+
+cdef inline bint is_named(const Incoming *incoming) noexcept:
+    """Whether the sender is known: an entry of the error queue may bear no name."""
+    return incoming.header.msg_namelen >= sizeof(sockaddr_in)
+
+
+cdef inline tuple sender_of(Peers *peers, const Incoming *incoming):
+    if not is_named(incoming):
+        return None
+    return peer_of(peers, incoming.name.sin_addr.s_addr, incoming.name.sin_port)
+
+
+cdef struct Outgoing:
+    # A message to be sent, on its call's stack.
+    msghdr header
+    unsigned char control[SEND_ROOM]
+
+
+cdef int set_control(Outgoing *outgoing, ControlMessage cm, bint segmented) except -1
+
+
+cdef inline void free_control(Outgoing *outgoing) noexcept:
+    if outgoing.header.msg_control != outgoing.control:
+        PyMem_Free(outgoing.header.msg_control)
 
 
 cdef class Transfer(Endpoint):
@@ -20,9 +69,10 @@ cdef class Transfer(Endpoint):
         bint wants_control  # some receive option may be on
 
     cdef bint is_stale(self, int fd, int err) noexcept
-    cdef int again(self, int err, int fd, int flags, bint writing, Patience *patience, str what,
-                   const sockaddr_in *name) except -1
-    cdef Py_ssize_t receive(self, int fd, msghdr *header, int flags) except? -1
+    cdef int retry_or_raise(self, int err, int fd, int flags, bint writing, Attempt *attempt,
+                            str what, const sockaddr_in *name) except -1
+    cdef Py_ssize_t take_message(self, Incoming *incoming, iovec *vectors, size_t count,
+                                 int flags) except -1
     cdef Py_ssize_t send(self, const msghdr *header, int flags) except -1
 
 

@@ -4,6 +4,7 @@ A call tries first, without waiting; only if it would block does it wait (`Endpo
 """
 
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_Malloc
 from libc.errno cimport (
     EACCES,
     EAGAIN,
@@ -23,12 +24,14 @@ from libc.errno cimport (
 from libc.stdint cimport int32_t, uint32_t
 
 from ..wire.boundary cimport address_text, as_int, os_error
-from ..wire.control cimport ALL_FLAGS, CONTROL_ROOM
-from .endpoint cimport NEVER, Endpoint, Patience
+from ..wire.control cimport ALL_FLAGS, CONTROL_ROOM, SEND_ROOM, ControlMessage
+from .endpoint cimport Attempt, Endpoint
 from ..libc cimport socket as c
 from ..libc.socket cimport (
+    MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
+    iovec,
     msghdr,
     ntohs,
     recvmsg,
@@ -120,17 +123,17 @@ cdef class Transfer(Endpoint):
         size = sizeof(peer)
         return on and c.getpeername(fd, <sockaddr *>&peer, &size) < 0
 
-    cdef int again(self, int err, int fd, int flags, bint writing, Patience *patience, str what,
-                   const sockaddr_in *name) except -1:
+    cdef int retry_or_raise(self, int err, int fd, int flags, bint writing, Attempt *attempt,
+                            str what, const sockaddr_in *name) except -1:
         """Return when a failed call is worth trying again; else raise what it means."""
         if err == EAGAIN:
             if flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
                 raise OSError(EAGAIN, "Resource temporarily unavailable")
-            self.wait(fd, writing, patience)
+            self.wait(fd, writing, attempt)
         elif err == EINTR:
             PyErr_CheckSignals()
-        elif not patience.stale_tried and self.is_stale(fd, err):
-            patience.stale_tried = True
+        elif not attempt.stale_tried and self.is_stale(fd, err):
+            attempt.stale_tried = True
         elif name != NULL:
             raise os_error(
                 err, f"{what} {address_text(name.sin_addr.s_addr)}:{ntohs(name.sin_port)}")
@@ -141,35 +144,53 @@ cdef class Transfer(Endpoint):
         self.check_deadline(writing)
         return 0
 
-    # Single messages
+    # One way in, one way out
 
-    cdef Py_ssize_t receive(self, int fd, msghdr *header, int flags) except? -1:
-        """recvmsg(2) without waiting; -1 leaves its errno."""
+    cdef Py_ssize_t take_message(self, Incoming *incoming, iovec *vectors, size_t count,
+                                 int flags) except -1:
+        """One message from the kernel (recvmsg(2)), waiting for it if need be.
+
+        Returns the bytes of it. Its control data, for which there is room if any may come, is
+        whole.
+        """
+        cdef Attempt attempt
+        cdef int fd = self.begin(&attempt, False), err
         cdef Py_ssize_t n
-        cdef int err
-        if self.gil <= 0:
-            return recvmsg(fd, header, flags | MSG_DONTWAIT)
-        self.users += 1
-        with nogil:
-            n = recvmsg(fd, header, flags | MSG_DONTWAIT)
-            err = errno
-        self.leave()
-        set_errno(err)
+        cdef bint wanted = self.wants_control
+        incoming.header.msg_name = &incoming.name
+        incoming.header.msg_iov = vectors
+        incoming.header.msg_iovlen = count
+        incoming.header.msg_control = incoming.control if wanted else NULL
+        while True:
+            incoming.header.msg_namelen = sizeof(incoming.name)
+            incoming.header.msg_controllen = CONTROL_ROOM if wanted else 0
+            incoming.header.msg_flags = 0
+            if releases(self, 1, 0):
+                self.enter()
+                with nogil:
+                    n = recvmsg(fd, &incoming.header, flags | MSG_DONTWAIT)
+                    err = errno
+                self.leave()
+            else:
+                n = recvmsg(fd, &incoming.header, flags | MSG_DONTWAIT)
+                err = errno
+            if n >= 0:
+                break
+            self.retry_or_raise(err, fd, flags, False, &attempt, "read_from", NULL)
+        if wanted and incoming.header.msg_flags & MSG_CTRUNC:
+            raise_cut_control()
         return n
 
     cdef Py_ssize_t send(self, const msghdr *header, int flags) except -1:
-        """One message to the kernel, waiting for room if need be."""
-        cdef Patience patience
-        cdef int fd = self.live_fd(), err
+        """One message to the kernel (sendmsg(2)), waiting for room if need be."""
+        cdef Attempt attempt
+        cdef int fd = self.begin(&attempt, True), err
         cdef Py_ssize_t n
-        patience.started = patience.stale_tried = patience.error_seen = False
-        if self.write_deadline != NEVER:
-            self.check_deadline(True)
+        # What is long is the payload, which comes last: before it there is at most an IP header.
+        cdef bint release = releases(self, 1, header.msg_iov[header.msg_iovlen - 1].iov_len)
         while True:
-            if self.gil > 0 or header.msg_iov[header.msg_iovlen - 1].iov_len >= RELEASE_BYTES and (
-                self.gil < 0
-            ):
-                self.users += 1
+            if release:
+                self.enter()
                 with nogil:
                     n = sendmsg(fd, header, flags | MSG_DONTWAIT)
                     err = errno
@@ -179,15 +200,21 @@ cdef class Transfer(Endpoint):
                 err = errno
             if n >= 0:
                 return n
-            self.again(err, fd, flags, True, &patience, "write_to",
-                       <const sockaddr_in *>header.msg_name)
+            self.retry_or_raise(err, fd, flags, True, &attempt, "write_to",
+                                <const sockaddr_in *>header.msg_name)
 
 
-cdef extern from *:
-    """
-    #define ipv4_set_errno(value) (errno = (value))
-    """
-    void set_errno "ipv4_set_errno"(int value) noexcept nogil
+cdef int set_control(Outgoing *outgoing, ControlMessage cm, bint segmented) except -1:
+    """Encode what a packet is told, on the stack if it fits; `free_control` undoes it."""
+    cdef size_t room = cm.encoding_room()
+    outgoing.header.msg_control = outgoing.control
+    if room > SEND_ROOM:
+        outgoing.header.msg_control = PyMem_Malloc(room)
+        if outgoing.header.msg_control == NULL:
+            raise MemoryError()
+    outgoing.header.msg_controllen = cm.encode(
+        <unsigned char *>outgoing.header.msg_control, segmented)
+    return 0
 
 
 cdef int raise_cut_control() except -1:

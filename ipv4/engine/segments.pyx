@@ -5,10 +5,10 @@
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.errno cimport EINVAL, EIO, errno
 from libc.stdint cimport uint16_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from ..wire.boundary cimport shown
-from .endpoint cimport Patience
+from .endpoint cimport Attempt
 from .retry cimport Transfer
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -100,9 +100,8 @@ cdef class Segments(Transfer):
         cdef iovec *parts = NULL
         cdef size_t sent = 0, total = 0, i, offset = 0, index = 0, left, used, take
         cdef ssize_t n
-        cdef int fd = self.live_fd(), err
-        cdef Patience patience
-        memset(&patience, 0, sizeof(patience))
+        cdef Attempt attempt
+        cdef int fd = self.begin(&attempt, True), err
         for i in range(header.msg_iovlen):
             total += header.msg_iov[i].iov_len
         parts = <iovec *>PyMem_Malloc(header.msg_iovlen * sizeof(iovec) + header.msg_controllen + 8)
@@ -134,8 +133,8 @@ cdef class Segments(Transfer):
                 err = errno
                 if n < 0:
                     try:
-                        self.again(err, fd, flags, True, &patience, "write_to",
-                                   <const sockaddr_in *>header.msg_name)
+                        self.retry_or_raise(err, fd, flags, True, &attempt, "write_to",
+                                            <const sockaddr_in *>header.msg_name)
                     except OSError:
                         if sent:
                             return <Py_ssize_t>sent
