@@ -116,16 +116,21 @@ def test_options_both_ways(conn):
     assert caught.value.errno == errno.EINVAL
 
 
-def test_extra_both_ways(conn):
-    conn.setsockopt(socket.IPPROTO_IP, 25, 1)  # IP_RECVFRAGSIZE, which has no name here
-    conn.set_control_message(ControlFlags.TTL, True)
-    mark = (socket.SOL_SOCKET, 12, struct.pack("=i", 3))  # SO_PRIORITY of this packet
-    told = ControlMessage(extra=[mark])
-    conn.write_to(b"x", conn.local_addr, told)
-    _, cm, _ = conn.read_from(bytearray(1))
-    assert cm.ttl == 64
-    conn.write_to(b"x", conn.local_addr, cm)
-    conn.read_from(bytearray(1))
+def test_extra_both_ways(pair):
+    """Control messages without a name here: what is sent acts, what the kernel tells is kept."""
+    ttl = (socket.IPPROTO_IP, socket.IP_TTL, struct.pack("=i", 9))
+    recvfragsize = 25  # of linux/in.h
+    with (
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0)) as sender,
+        pair.b.call(PacketConn.udp, ("10.1.0.2", 0)) as receiver,
+    ):
+        receiver.set_read_deadline(time.monotonic() + 10)
+        receiver.setsockopt(socket.IPPROTO_IP, recvfragsize, 1)
+        receiver.set_control_message(ControlFlags.TTL, True)
+        sender.write_to(bytes(3000), receiver.local_addr, ControlMessage(extra=[ttl]))
+        _, cm, _ = receiver.read_from(bytearray(3000))
+    assert cm.ttl == 9
+    assert list(cm.extra) == [(socket.IPPROTO_IP, recvfragsize, struct.pack("=i", 1500))]
 
 
 def test_original_destination(conn):

@@ -1327,7 +1327,10 @@ def test_a_conn_dropped_in_a_cycle_is_warned_of_once_and_closed(cycle):
     del conn, sock
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        gc.collect()
+        # CPython 3.15 clears weak references after the finalizers: what one of these has revived
+        # lives until the next collection.
+        for _ in range(3):
+            gc.collect()
     assert gone() is None
     assert [warning.category for warning in seen] == [ResourceWarning]
     with pytest.raises(OSError):
