@@ -120,8 +120,8 @@ class VM:
         Examples
         --------
         >>> from ipv4 import Header, bpf
-        >>> datagram = bytes(8)
-        >>> packet = Header(total_len=28, ttl=254, protocol=17).marshal(format="wire") + datagram
+        >>> header = Header(total_len=28, ttl=254, protocol=17)
+        >>> packet = header.marshal(format="wire") + bytes(8)
         >>> vm = bpf.VM(bpf.minimum_ttl(255))
         >>> vm.run(packet, start=20)
         0
