@@ -1,15 +1,20 @@
 """Every program on every page runs, and prints what the page says it prints."""
 
 import doctest
+import errno
 import importlib
+import importlib.util
 import inspect
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from support import without_privilege
+from support import eventually, without_privilege
 
 import ipv4
 from ipv4 import Conn, PacketConn, RawConn
@@ -18,8 +23,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.rst"))]
 
 
+class Block(NamedTuple):
+    """A code block of a page; one of the class "continued" goes on with the one before it."""
+
+    line: int
+    language: str
+    text: str
+    options: dict[str, str]
+
+
 def blocks(page):
-    """Yield line number, language and text of each code block of a page."""
+    """Yield the code blocks of a page, continued ones joined to what they continue."""
     lines = page.read_text().splitlines()
     at = 0
     while at < len(lines):
@@ -29,31 +43,60 @@ def blocks(page):
         if found := re.match(r"```(\w+)", line):
             while lines[at] != "```":
                 at += 1
-            yield start, found[1], "\n".join(lines[start:at])
+            yield Block(start, found[1], "\n".join(lines[start:at]), {})
         elif found := re.match(r"\.\. code-block:: (\w+)", line):
+            options = {}
+            while option := re.match(r"   :(\w+): (.*)", lines[at]):
+                options[option[1]] = option[2]
+                at += 1
+            start = at
             while at < len(lines) and (not lines[at] or lines[at].startswith("   ")):
                 at += 1
-            yield start, found[1], "\n".join(each[3:] for each in lines[start:at]).strip()
+            text = "\n".join(each[3:] for each in lines[start:at]).strip()
+            yield Block(start, found[1], text, options)
+
+
+class Program(NamedTuple):
+    """A program of a page, and the output that the block after it shows, if it shows one."""
+
+    page: Path
+    line: int
+    name: str
+    text: str
+    shown: str | None
+
+    @property
+    def id(self):
+        return f"{self.page.relative_to(ROOT)}:{self.name or self.line}"
 
 
 def programs():
-    """Each program, with the output that the block after it shows, if it shows one."""
     for page in PAGES:
         found = list(blocks(page))
-        for at, (line, language, text) in enumerate(found):
-            if language != "python":
+        while found:
+            block = found.pop(0)
+            if block.language != "python":
                 continue
-            shown = (
-                found[at + 1][2] if found[at + 1 : at + 2] and found[at + 1][1] == "text" else None
-            )
-            yield pytest.param(text, shown, id=f"{page.relative_to(ROOT)}:{line}")
+            parts = [block.text]
+            while found and found[0].options.get("class") == "continued":
+                parts.append(found.pop(0).text)
+            shown = found[0].text if found and found[0].language == "text" else None
+            # A line between two pieces ends the block before it, as it does when it is pasted.
+            text = "\n\n".join(parts)
+            yield Program(page, block.line, block.options.get("name", ""), text, shown)
+
+
+# Those with a name run on hosts of their own, below; the others on the loopback.
+PROGRAMS = list(programs())
+ALONE = [pytest.param(each, id=each.id) for each in PROGRAMS if not each.name]
+NAMED = {each.name: each for each in PROGRAMS if each.name}
 
 
 @pytest.mark.privileged
-@pytest.mark.parametrize(("program", "shown"), list(programs()))
-def test_programs_of_the_pages(program, shown, tmp_path):
+@pytest.mark.parametrize("program", ALONE)
+def test_programs_of_the_pages(program, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-P", "-W", "error", "-c", program],
+        [sys.executable, "-P", "-W", "error", "-c", program.text],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -61,14 +104,142 @@ def test_programs_of_the_pages(program, shown, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    if shown is not None:
-        assert done.stdout.strip() == shown.strip()
+    if program.shown is not None:
+        assert done.stdout.strip() == program.shown.strip()
+
+
+NO_PROMPTS = "import sys; sys.ps1 = sys.ps2 = ''"
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("program", ALONE)
+def test_programs_pasted_into_the_interpreter(program, tmp_path):
+    """What a reader pastes comes line by line: a blank line ends a block."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-P",
+            "-i",
+            "-q",
+            "-W",
+            "error",
+            "-c",
+            "import sys; sys.ps1 = sys.ps2 = ''",
+        ],
+        input=program.text + "\n\n",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Error" not in done.stderr, done.stderr
+    if program.shown is not None:
+        said = iter(done.stdout.splitlines())  # between what the interpreter itself shows
+        assert all(line in said for line in program.shown.splitlines()), done.stdout
+
+
+def run_on(host, name, tmp_path):
+    """Start a named program on a host."""
+    file = tmp_path / f"{name}.py"
+    file.write_text(NAMED[name].text + "\n")
+    argv = [sys.executable, "-P", "-W", "error", str(file)]
+    return host.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(program):
+    """What a program printed; it has to end well."""
+    said, errors = program.communicate(timeout=30)
+    assert program.returncode == 0, errors
+    assert errors == ""
+    return said
+
+
+def listens(host, port):
+    return f":{port:04X} " in host.proc("udp")
+
+
+def test_own_packets_of_a_raw_socket(pair, tmp_path):
+    assert ended(run_on(pair.a, "own-packets", tmp_path)) == NAMED["own-packets"].shown + "\n"
+
+
+def test_dhcp(pair, tmp_path):
+    """The client's host has no address on the link, and another one elsewhere."""
+    pair.a.delete_address("10.1.0.1/24", "eth0")
+    pair.a.add_address("192.0.2.1/32", "lo")
+    server = run_on(pair.b, "dhcp-server", tmp_path)
+    eventually(lambda: listens(pair.b, 67), what="the server listens")
+    client = run_on(pair.a, "dhcp-client", tmp_path)
+    assert ended(client) == NAMED["dhcp-client"].shown + "\n"
+    assert ended(server) == ""
+
+
+def test_vrf(pair, tmp_path):
+    try:
+        pair.b.add_link("blue", "vrf", vrf_table=100)
+    except OSError as error:
+        # A kernel without VRF: the link in its place shows that the program runs.
+        assert error.errno in (errno.EOPNOTSUPP, errno.ENODEV)
+        pair.b.set_link("eth0", up=False)
+        pair.b.set_link("eth0", rename="blue")
+        pair.b.set_link("blue", up=True)
+    else:
+        pair.b.set_link("blue", up=True)
+        pair.b.set_link("eth0", master="blue")
+    server = run_on(pair.b, "vrf", tmp_path)
+    eventually(lambda: listens(pair.b, 4000), what="the server listens")
+    with pair.a.call(PacketConn.udp) as client:
+        client.set_read_deadline(time.monotonic() + 20)
+        client.write_to(b"?", (pair.b.address, 4000))
+        buffer = bytearray(100)
+        n, _, source = client.read_from(buffer)
+    assert (buffer[:n], source[0]) == (b"from the blue side", pair.b.address)
+    assert ended(server) == ""
+
+
+def test_every_named_program_is_run():
+    text = Path(__file__).read_text()
+    assert [name for name in NAMED if text.count(f'"{name}"') == 0] == []
+
+
+# pyright comes as basedpyright, which brings what it takes and downloads nothing.
+CHECKERS = {
+    "mypy": ["--strict", "--no-error-summary", "--follow-imports=silent"],
+    "basedpyright": ["--pythonpath", sys.executable, "--level", "error"],
+}
+
+
+@pytest.mark.parametrize("checker", CHECKERS)
+def test_programs_pass_the_type_checkers(checker, tmp_path):
+    if importlib.util.find_spec(checker) is None:
+        pytest.skip(f"needs the extra lint ({checker})")
+    files = {}
+    for program in PROGRAMS:
+        file = tmp_path / f"p_{re.sub(r'[^a-z0-9]', '_', program.id.lower())}.py"
+        file.write_text(program.text + "\n")
+        files[file.name] = program.id
+    (tmp_path / "ipv4").symlink_to(ROOT / "ipv4")
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "standard"}')
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", checker, *CHECKERS[checker], *sorted(files)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"MYPYPATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("program", [pytest.param(each, id=each.id) for each in PROGRAMS])
+def test_programs_fit_a_page(program):
+    """As wide as a page of the manual shows without scrolling."""
+    assert [line for line in program.text.splitlines() if len(line) > 88] == []
 
 
 def test_the_first_program_is_short():
-    _, language, text = next(blocks(ROOT / "README.md"))
-    assert language == "python"
-    assert len([line for line in text.splitlines() if line]) <= 10
+    first = next(blocks(ROOT / "README.md"))
+    assert first.language == "python"
+    assert len([line for line in first.text.splitlines() if line]) <= 10
 
 
 def test_the_quick_start_is_two_commands():

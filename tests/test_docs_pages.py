@@ -1,0 +1,199 @@
+"""The manual as a browser shows it: built, then looked at on a wide screen and on a phone."""
+
+import contextlib
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import urllib.parse
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+WIDTHS = {"wide": (1280, 800), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def manual(tmp_path_factory):
+    """The folder of the pages, built as CONTRIBUTING says."""
+    for module in ("sphinx", "furo", "numpydoc", "myst_parser", "sphinx_copybutton"):
+        pytest.importorskip(module, reason=f"needs the extra docs ({module})")
+    folder = tmp_path_factory.mktemp("manual")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html",
+         "-d", folder / "doctrees", ROOT / "docs", folder / "html"],
+        cwd=folder, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "html"
+
+
+class Links(HTMLParser):
+    """The links and anchors of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.links, self.anchors = [], {""}
+        self.feed(page.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            if name in ("href", "src") and value:
+                self.links.append(value)
+            elif name == "id":
+                self.anchors.add(value)
+
+
+def test_every_link_within_the_manual_leads_somewhere(manual):
+    pages = {page.resolve(): Links(page) for page in manual.rglob("*.html")}
+    dead = []
+    for page, found in pages.items():
+        for link in found.links:
+            parts = urllib.parse.urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (page.parent / urllib.parse.unquote(parts.path)).resolve()
+            target = page if not parts.path else target
+            anchor = urllib.parse.unquote(parts.fragment)
+            if not target.exists() or (target in pages and anchor not in pages[target].anchors):
+                dead.append(f"{page.relative_to(manual)}: {link}")
+    assert dead == []
+
+
+def test_what_newcomers_search_for_is_found(manual):
+    index = (manual / "searchindex.js").read_text()
+    # As the index has them: their stems.
+    words = """instal perform benchmark speed fast numpi trio uvloop timeout docker troubleshoot
+        chang licenc secur window maco thread api"""
+    missing = [word for word in words.split() if not re.search(rf'"{word}\w*":', index)]
+    assert missing == []
+
+
+def test_every_public_name_has_an_entry(manual):
+    import ipv4
+    import ipv4.aio
+    import ipv4.bpf
+
+    entries = set()
+    for page in (manual / "reference").glob("*.html"):
+        entries |= Links(page).anchors
+    missing = [
+        f"{module.__name__}.{name}"
+        for module in (ipv4, ipv4.aio, ipv4.bpf)
+        for name in module.__all__
+        if name not in ("aio", "bpf", "types") and f"{module.__name__}.{name}" not in entries
+    ]
+    for cls in (ipv4.PacketConn, ipv4.RawConn, ipv4.Conn):
+        missing += [
+            f"{cls.__name__}.{name}"
+            for name in dir(cls)
+            if name[0] != "_"
+            and not {f"ipv4.{c}.{name}" for c in ("PacketConn", "RawConn", "Conn")} & entries
+        ]
+    assert missing == []
+
+
+@pytest.fixture(scope="module")
+def browser(manual):
+    """A function that opens a page of the manual, in Debian's chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra docs (playwright)")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs chromium (apt-get install chromium)")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(manual))
+    )
+    threading.Thread(target=server.serve_forever, name="pages").start()
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
+        play = stack.enter_context(api.sync_playwright())
+        chromium = play.chromium.launch(executable_path=program, args=flags)
+        stack.callback(chromium.close)
+
+        def opened(width, height, scheme="light"):
+            context = chromium.new_context(
+                viewport={"width": width, "height": height}, color_scheme=scheme
+            )
+            page = context.new_page()
+            page.base = f"http://127.0.0.1:{server.server_address[1]}"
+            return page
+
+        yield opened
+
+
+def pages_of(manual):
+    """The pages to read; the library's own source, shown beside them, may be as wide as it is."""
+    return sorted(
+        str(page.relative_to(manual))
+        for page in manual.rglob("*.html")
+        if page.parts[-2] not in ("_modules",) and "_modules" not in page.parts
+    )
+
+
+@pytest.mark.parametrize("screen", list(WIDTHS))
+def test_no_page_scrolls_sideways_and_no_code_is_cut(browser, manual, screen):
+    page = browser(*WIDTHS[screen])
+    wrong = []
+    for name in pages_of(manual):
+        page.goto(f"{page.base}/{name}")
+        width, room = page.evaluate(
+            "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+        )
+        if width > room:
+            wrong.append(f"{name}: {width} pixels wide")
+        # On a phone a line of code scrolls within its block; on a wide screen none has to.
+        cut = page.evaluate(
+            """wide => [...document.querySelectorAll('article pre')].filter(each =>
+                 each.scrollWidth > each.clientWidth + 1 &&
+                 (wide || getComputedStyle(each).overflowX != 'auto'))
+               .map(each => each.innerText.split('\\n').sort((a, b) => b.length - a.length)[0])""",
+            screen == "wide",
+        )
+        wrong += [f"{name}: cut: {line}" for line in cut]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_drawings_can_be_read_in_both_modes(browser, manual, scheme):
+    page = browser(*WIDTHS["wide"], scheme)
+    seen = 0
+    for name in pages_of(manual):
+        if 'class="drawing"' not in (manual / name).read_text():
+            continue
+        page.goto(f"{page.base}/{name}")
+        contrasts = page.evaluate(
+            """() => { const rgb = color => color.match(/[\\d.]+/g).slice(0, 3).map(Number);
+                 const light = color => { const [r, g, b] = rgb(color).map(v => { v /= 255;
+                   return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
+                   return .2126 * r + .7152 * g + .0722 * b; };
+                 const back = light(getComputedStyle(document.body).backgroundColor);
+                 return [...document.querySelectorAll('svg.drawing text')].map(each => {
+                   const ink = light(getComputedStyle(each).fill);
+                   return (Math.max(ink, back) + .05) / (Math.min(ink, back) + .05); }); }"""
+        )
+        seen += len(contrasts)
+        assert min(contrasts) > 4.5, name
+    assert seen > 0
+
+
+def test_navigation_is_on_every_screen(browser, manual):
+    page = browser(*WIDTHS["wide"])
+    page.goto(f"{page.base}/reference/options.html")
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    assert page.locator(".sidebar-tree").bounding_box()["y"] < 800
+    phone = browser(*WIDTHS["phone"])
+    phone.goto(f"{phone.base}/reference/options.html")
+    phone.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    assert phone.locator(".mobile-header").bounding_box()["y"] == 0
