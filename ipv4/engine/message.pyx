@@ -36,7 +36,7 @@ from ..wire.control cimport (
     flags_space,
     read_told,
 )
-from .endpoint cimport generation
+from .process cimport generation
 from ..libc.socket cimport (
     AF_INET,
     CMSG_ALIGN,

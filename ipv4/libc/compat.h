@@ -180,17 +180,22 @@ static inline void ipv4_waker_drain(int ends[2]) {
     ;
 }
 
+/* What a call waits for; wait.pxd has the same numbers. */
+enum { IPV4_READ, IPV4_WRITE, IPV4_ERRORS };
+
 /* A descriptor that becomes readable when something NEW happens to fd, though an old condition
  * (POLLERR for an unread error queue) persists; -1 with ENOSYS where there is none. *ready says
- * whether what was asked for is there already. */
-static inline int ipv4_edge_open(int fd, int writing, int *ready) {
+ * whether what was asked for is there already, or may be. */
+static inline int ipv4_edge_open(int fd, int direction, int *ready) {
   *ready = 0;
 #if HAVE_EPOLL_CREATE1
   struct epoll_event event, seen;
   int ep = epoll_create1(EPOLL_CLOEXEC);
   if (ep < 0) return -1;
   memset(&event, 0, sizeof event);
-  event.events = (writing ? EPOLLOUT : EPOLLIN) | EPOLLET;
+  event.events = EPOLLET; /* errors come unasked */
+  if (direction == IPV4_READ) event.events |= EPOLLIN;
+  if (direction == IPV4_WRITE) event.events |= EPOLLOUT;
   if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event) < 0) {
     int saved = errno;
     close(ep);
@@ -198,11 +203,11 @@ static inline int ipv4_edge_open(int fd, int writing, int *ready) {
     return -1;
   }
   if (epoll_wait(ep, &seen, 1, 0) == 1)
-    *ready = (seen.events & (EPOLLIN | EPOLLOUT | EPOLLHUP)) != 0;
+    *ready = direction == IPV4_ERRORS || (seen.events & (EPOLLIN | EPOLLOUT | EPOLLHUP)) != 0;
   return ep;
 #else
   (void)fd;
-  (void)writing;
+  (void)direction;
   errno = ENOSYS;
   return -1;
 #endif

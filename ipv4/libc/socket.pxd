@@ -154,7 +154,7 @@ cdef extern from "compat.h" nogil:
     void waker_close "ipv4_waker_close"(int *ends)
     void waker_signal "ipv4_waker_signal"(int *ends)
     void waker_drain "ipv4_waker_drain"(int *ends)
-    int edge_open "ipv4_edge_open"(int fd, int writing, int *ready)
+    int edge_open "ipv4_edge_open"(int fd, int direction, int *ready)
     int poll_ns "ipv4_poll"(pollfd *fds, unsigned int count, int64_t ns)
     int setns_net "ipv4_setns_net"(int fd)
     int64_t monotonic_ns "ipv4_monotonic"()

@@ -1,0 +1,24 @@
+cdef class Descriptor:
+    cdef:
+        readonly object _sock
+        const int *sock_fd  # where _sock keeps its descriptor
+        int fd  # -1 once closed
+        int users  # calls that may touch the descriptor without holding the GIL
+        bint unfinished  # closed, but the socket's own close has yet to return
+        bint finishing  # it runs now
+        bint owned  # nobody but this conn holds the socket
+        unsigned int generation  # of the process that the counts above belong to
+        readonly int _type
+        readonly int _protocol
+        signed char gil  # 1 release for every call, 0 never but to wait, -1 by size
+
+    cdef int live_fd(self) except -1
+    cdef bint is_open(self) noexcept
+    cdef void enter(self) noexcept
+    cdef void leave(self) noexcept
+    cdef int finish(self) except -1
+    cdef void wake_all(self) noexcept
+    cdef void forget_parent(self) noexcept
+
+
+cdef int raise_closed() except -1

@@ -1,0 +1,244 @@
+"""A socket's descriptor: how long it lives, and who may touch it.
+
+Two rules keep it safe from any thread.
+
+1. All state here is touched with the GIL held. A call that gives the GIL up while it uses the
+   descriptor counts itself (`enter`, `leave`) first.
+2. ``close`` forgets the number at once, so that no new call finds it, wakes every waiting call,
+   and leaves the closing itself to the last user: the system cannot give the number to somebody
+   else while a call still uses it. It can be repeated until the socket's own close has returned.
+"""
+
+cimport cython
+from cpython.exc cimport PyErr_SetInterrupt
+from cpython.object cimport PyObject
+from libc.errno cimport EBADF
+
+from ..wire.boundary cimport shown
+from .process cimport generation
+
+import _socket
+import socket
+import sys
+
+
+@cython.no_gc_clear  # sock_fd points into _sock, which must stay as long as this object
+cdef class Descriptor:
+    """A socket of which a conn counts the users, and closes when the last has left."""
+
+    def __cinit__(self, *args, **kwargs):
+        # Nothing here can fail: were it to, a subclass's __del__ would be called on an object
+        # whose derived part was never made. Zeroed memory would mean descriptor 0.
+        self.fd = -1
+        self.gil = -1
+
+    def __init__(self, sock):
+        if self._sock is not None:
+            raise TypeError(f"{type(self).__name__} has its socket already")
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
+        cdef int fd = sock.fileno()
+        if fd < 0:
+            raise OSError(EBADF, "Bad file descriptor: sock is closed")
+        if sock.family != socket.AF_INET:
+            raise ValueError(f"sock must be an AF_INET socket, not {sock.family!r}")
+        cdef const int *number = find_descriptor(sock, fd)
+        self._check_kind(sock)
+        cdef int type_ = sock.type, protocol = sock.proto
+        if self._sock is not None:  # what ran above may have called this
+            raise TypeError(f"{type(self).__name__} has its socket already")
+        self._type = type_
+        self._protocol = protocol
+        self._sock = sock
+        self.sock_fd = number
+        self.generation = generation()
+        self.fd = fd
+
+    def _check_kind(self, sock):
+        """Refuse a socket of a kind that the class is not for."""
+
+    # What calls ask
+
+    cdef bint is_open(self) noexcept:
+        return self.fd >= 0 and self.sock_fd[0] == self.fd
+
+    cdef int live_fd(self) except -1:
+        """The descriptor, for a call that starts now."""
+        if self.fd < 0 or self.sock_fd[0] != self.fd:
+            if self._sock is None:
+                raise OSError(EBADF, "Bad file descriptor: no socket: call super().__init__(sock)")
+            raise OSError(EBADF, "Bad file descriptor: the conn is closed")
+        return self.fd
+
+    cdef void enter(self) noexcept:
+        """Count a use of the descriptor that does without the GIL; `leave` ends it."""
+        if self.generation != generation():
+            self.forget_parent()
+        self.users += 1
+
+    cdef void leave(self) noexcept:
+        """End of a use counted by `enter`; the last one out of a closed conn closes it.
+
+        What the call has received survives whatever comes of that: ^C is raised after it, other
+        exceptions of the socket's own close go to ``sys.unraisablehook``.
+        """
+        self.users -= 1
+        if self.users or not self.unfinished:
+            return
+        try:
+            self.finish()
+        except KeyboardInterrupt:
+            PyErr_SetInterrupt()
+        except BaseException as error:
+            sys.unraisablehook(Unraised(error, self._sock))
+
+    # The end
+
+    def close(self):
+        """Close the conn and its socket; closing again does nothing.
+
+        Notes
+        -----
+        Calls that wait in other threads end with ``OSError(EBADF)``. The descriptor's number
+        goes back to the system when the last of them has left. When the socket's own ``close``
+        raises, as ^C may make it, that is raised here, the descriptor is closed nevertheless, and
+        closing again calls it again.
+        """
+        if self.generation != generation():
+            self.forget_parent()
+        if self.fd >= 0:
+            self.fd = -1
+            self.unfinished = True
+            self.wake_all()
+        if self.users == 0 and self.unfinished:
+            self.finish()
+
+    cdef int finish(self) except -1:
+        """Close the socket; it stays unfinished until the socket's own close returned."""
+        if self.finishing:  # it was that close, or a signal handler in it, that called us
+            return 0
+        self.finishing = True
+        try:
+            if type(self._sock) is socket.socket and self._sock._io_refs <= 0:
+                # What its close does, without a moment at which a signal handler could run.
+                self._sock._closed = True
+                _socket.socket.close(self._sock)
+            else:
+                self._sock.close()
+            self.unfinished = False
+        except BaseException:
+            if isinstance(self._sock, _socket.socket):
+                _socket.socket.close(self._sock)  # the number, at least, is given back
+            raise
+        finally:
+            self.finishing = False
+        return 0
+
+    def detach(self):
+        """End the conn and leave its socket open.
+
+        Returns
+        -------
+        int
+            The descriptor. A socket that was given to the conn stays as it is, the caller's. One
+            that an opener made, or that the conn took by number, is let go: what is returned is
+            then the only handle.
+
+        Raises
+        ------
+        OSError
+            EBADF if the conn is closed.
+
+        Notes
+        -----
+        Calls that wait in other threads end with ``OSError(EBADF)``, as by `close`.
+        """
+        cdef int fd = self.live_fd()
+        if self.generation != generation():
+            self.forget_parent()
+        self.fd = -1
+        self.wake_all()
+        if self.owned:
+            self._sock.detach()
+        return fd
+
+    cdef void wake_all(self) noexcept:
+        """Have every waiting call look at the conn again."""
+
+    cdef void forget_parent(self) noexcept:
+        """In a forked child: the parent's other threads, and so their calls, are not here."""
+        self.generation = generation()
+        self.users = 0
+
+    def fileno(self):
+        """The socket's descriptor, or -1 once closed."""
+        return self.fd if self.is_open() else -1
+
+    @property
+    def closed(self):
+        """Whether the conn, or the socket under it, is closed."""
+        return not self.is_open()
+
+    @property
+    def socket(self):
+        """The socket under the conn, which both may use; None for a conn without one."""
+        return self._sock
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__}: it stands for an open socket")
+
+    @property
+    def release_gil(self):
+        """When calls give up the global interpreter lock over a system call.
+
+        None (the default): single reads and writes keep it over the system call, which cannot
+        block and takes about a microsecond, and release it for every wait; batches of 8 messages
+        or more, and single writes of 16 KiB or more, release it. True: every call releases it;
+        for threads that each move single large datagrams on sockets of their own. False: only
+        waits release it; for a latency-bound thread that sends batches beside others that
+        compute, where each return would wait for the interpreter's switch interval
+        (``sys.getswitchinterval``).
+        """
+        return None if self.gil < 0 else bool(self.gil)
+
+    @release_gil.setter
+    def release_gil(self, value):
+        if value is not None and not isinstance(value, bool):
+            raise TypeError(f"release_gil must be None, True or False, not {shown(value)}")
+        self.gil = -1 if value is None else 1 if value else 0
+
+
+class Unraised:
+    """What ``sys.unraisablehook`` is told of an error that no call can raise."""
+
+    err_msg = "Exception ignored in the close of a socket whose last user has left"
+
+    def __init__(self, error, sock):
+        self.exc_type = type(error)
+        self.exc_value = error
+        self.exc_traceback = error.__traceback__
+        self.object = sock
+
+
+cdef const int *find_descriptor(object sock, int fd) except NULL:
+    """Where a socket object keeps its descriptor, to see it closed behind the conn's back.
+
+    CPython keeps descriptor and family side by side right behind the object's head; that they
+    are found there is checked, so another layout is refused and never misread.
+    """
+    cdef int *pair = <int *>(<char *><PyObject *>sock + sizeof(PyObject))
+    if pair[0] != fd or pair[1] != socket.AF_INET:
+        raise NotImplementedError(
+            f"sockets of {sys.implementation.name} {sys.version.split()[0]} have an unknown layout"
+        )
+    return pair
+
+
+cdef int raise_closed() except -1:
+    raise OSError(EBADF, "Bad file descriptor: the conn was closed by another call")

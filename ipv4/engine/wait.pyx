@@ -1,0 +1,395 @@
+"""How calls wait: for the descriptor, until a deadline, or until the conn is closed.
+
+A waiting call polls its descriptor together with a waker of its own, which ``close`` and the
+deadline setters write to. Wakers are opened by the first call that has to wait, never before. What
+others reach of a waiting call (its `Waiter`) lies on the heap and belongs to the conn: a fork
+leaves calls of threads that are not there, and a greenlet's stack is moved away under a call.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT, errno
+from libc.stdint cimport int64_t
+
+from ..libc.socket cimport (
+    POLLIN,
+    POLLOUT,
+    close as c_close,
+    coarse_ns,
+    edge_open,
+    monotonic_ns,
+    poll_ns,
+    pollfd,
+    waker_close,
+    waker_drain,
+    waker_open,
+    waker_signal,
+)
+from ..wire.boundary cimport os_error, shown
+from .descriptor cimport Descriptor, raise_closed
+from .process cimport generation, survives, this_thread
+
+cdef enum:
+    # How long a wait goes on unwatched when no waker can be had (every descriptor in use): a
+    # changed deadline is then noticed within this many nanoseconds.
+    BLIND_SLICE = 20000000
+    # Nanoseconds by which the coarse clock never lags: ticks come every 10 ms at the slowest.
+    FAR = 200000000
+    # A deadline that lay so far back when it was set was no moment of the monotonic clock.
+    LONG_PAST = 60000000000
+
+
+cdef class Waiting(Descriptor):
+    """A descriptor that calls wait on, with deadlines."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.read_deadline = self.write_deadline = NEVER
+
+    def __dealloc__(self):
+        # No call can be waiting here, for each holds a reference: but a forked child may have
+        # waiters of its parent's. The socket object closes itself, with its ResourceWarning.
+        cdef Waiter *waiter
+        while self.waiters != NULL:
+            waiter = self.waiters
+            self.waiters = waiter.next
+            free_waiter(waiter)
+        free_waiter(self.spare)
+
+    # Deadlines
+
+    def set_deadline(self, when):
+        """Set both deadlines; see `set_read_deadline`."""
+        cdef int64_t moment = as_moment(when)
+        self.live_fd()
+        self.read_deadline = self.write_deadline = moment
+        self.read_hint = self.write_hint = long_past(moment)
+        self.wake_all()
+
+    def set_read_deadline(self, when):
+        """Set the moment after which reads fail.
+
+        Parameters
+        ----------
+        when : float or None
+            Seconds on ``time.monotonic()``; None for no deadline. It governs calls that already
+            wait in other threads too.
+
+        Raises
+        ------
+        ValueError
+            If `when` is not a number.
+        OSError
+            EBADF if the conn is closed.
+
+        Notes
+        -----
+        A call that meets its deadline raises TimeoutError and leaves the conn usable; a deadline
+        that has passed fails every call at once, also when data is there to be had.
+        """
+        cdef int64_t moment = as_moment(when)
+        self.live_fd()
+        self.read_deadline = moment
+        self.read_hint = long_past(moment)
+        self.wake_all()
+
+    def set_write_deadline(self, when):
+        """Set the moment after which writes fail; see `set_read_deadline`."""
+        cdef int64_t moment = as_moment(when)
+        self.live_fd()
+        self.write_deadline = moment
+        self.write_hint = long_past(moment)
+        self.wake_all()
+
+    @property
+    def timeout(self):
+        """Seconds that a call waits at most where no deadline is set: the socket's own timeout.
+
+        None waits for ever; at 0 a call that would have to wait raises BlockingIOError. Setting
+        it governs calls that already wait as well: each counts from its own beginning.
+
+        Raises
+        ------
+        ValueError
+            For what is negative or not a number.
+        OSError
+            EBADF if the conn is closed.
+        """
+        self.live_fd()
+        return self._sock.gettimeout()
+
+    @timeout.setter
+    def timeout(self, value):
+        cdef double seconds
+        if value is not None:
+            if isinstance(value, str) or not hasattr(type(value), "__float__") and not hasattr(
+                type(value), "__index__"
+            ):
+                raise TypeError(
+                    f"timeout must be a number of seconds or None, not {type(value).__name__}")
+            try:
+                seconds = value
+            except OverflowError:
+                seconds = float("inf") if value > 0 else -1.0
+            if not seconds >= 0:
+                raise ValueError(f"timeout must be 0 or more seconds, or None, not {shown(value)}")
+            value = None if seconds >= 9e9 else seconds  # beyond what the clock counts: never
+        self.live_fd()
+        self._sock.settimeout(value)
+        self.timeouts += 1
+        self.wake_all()
+
+    cdef int check_deadline(self, int direction) except -1:
+        cdef int64_t deadline = (
+            self.write_deadline if direction == WRITE else self.read_deadline)
+        # A deadline that is far off by the cheap clock needs no exact one.
+        if deadline == NEVER or deadline - coarse_ns() > FAR:
+            return 0
+        if deadline <= monotonic_ns():
+            self.raise_timeout(direction, True)
+        return 0
+
+    cdef int raise_timeout(self, int direction, bint by_deadline) except -1:
+        cdef str what = "write" if direction == WRITE else "read"
+        if not by_deadline:
+            raise OSError(ETIMEDOUT, f"timed out: the {what} waited as long as the timeout says")
+        text = f"timed out: the {what} deadline has passed"
+        if self.write_hint if direction == WRITE else self.read_hint:
+            text += (
+                "; it was long past when it was set: a deadline is a moment of time.monotonic(),"
+                " such as time.monotonic() + 2.5"
+            )
+        raise OSError(ETIMEDOUT, text)
+
+    # Calls
+
+    cdef int begin(self, Attempt *attempt, int direction) except -1:
+        """Start of a call: the descriptor, after the deadline was looked at."""
+        attempt.began = 0
+        attempt.has_edge = attempt.stale_tried = attempt.error_seen = False
+        if self.fd < 0 or self.sock_fd[0] != self.fd:
+            return self.live_fd()  # which raises
+        if (self.write_deadline if direction == WRITE else self.read_deadline) != NEVER:
+            self.check_deadline(direction)
+        return self.fd
+
+    cdef void end(self, Attempt *attempt) noexcept:
+        """End of a call that may have waited for ERRORS; others have nothing to end."""
+        if attempt.has_edge:
+            c_close(attempt.edge)
+            attempt.has_edge = False
+
+    cdef void wake_all(self) noexcept:
+        """Have every waiting call look at deadlines and the conn's end again."""
+        cdef Waiter *waiter
+        if self.generation != generation():
+            self.forget_parent()
+        waiter = self.waiters
+        while waiter != NULL:
+            if waiter.ends[1] >= 0:
+                waker_signal(waiter.ends)
+            waiter = waiter.next
+        if self.fd < 0:
+            free_waiter(self.spare)
+            self.spare = NULL
+
+    cdef void forget_parent(self) noexcept:
+        """In a forked child: of the parent's waiting calls only the forking thread's go on."""
+        cdef Waiter **link = &self.waiters
+        cdef Waiter *waiter
+        cdef int users = 0
+        while link[0] != NULL:
+            waiter = link[0]
+            if survives(waiter.generation, waiter.thread):
+                # The waker is shared with the parent, whose signals it would eat.
+                if waiter.ends[0] >= 0:
+                    waker_close(waiter.ends)
+                waker_open(waiter.ends)
+                waiter.generation = generation()
+                users += 1
+                link = &waiter.next
+            else:
+                link[0] = waiter.next
+                free_waiter(waiter)
+        free_waiter(self.spare)
+        self.spare = NULL
+        self.generation = generation()
+        self.users = users
+
+    cdef int wait(self, int fd, int direction, Attempt *attempt) except -1:
+        """Wait until fd is worth trying again; signal handlers run meanwhile.
+
+        Raises TimeoutError when the deadline (or, without one, the socket's own timeout) has
+        come, BlockingIOError when the socket does not wait at all, and EBADF when the conn was
+        closed.
+        """
+        cdef Waiter *waiter
+        self.start_clock(fd, direction, attempt)
+        waiter = self.enlist()
+        try:
+            self.poll(waiter, fd, direction, attempt)
+        finally:
+            self.delist(waiter)
+            if direction != ERRORS:
+                self.end(attempt)
+        return 0
+
+    cdef int start_clock(self, int fd, int direction, Attempt *attempt) except -1:
+        """Note when the socket's own timeout ends this call; again when it was set meanwhile."""
+        cdef double seconds
+        if attempt.began and attempt.timeouts == self.timeouts:
+            return 0
+        attempt.timeouts = self.timeouts
+        timeout = self._sock.gettimeout()
+        if not attempt.began:
+            attempt.began = monotonic_ns()
+        attempt.own_limit = NEVER
+        attempt.nonblocking = False
+        if timeout is not None:
+            seconds = timeout
+            attempt.nonblocking = seconds == 0
+            # What lies beyond the clock's 63 bits is never.
+            if seconds < 9e9 - attempt.began * 1e-9:
+                attempt.own_limit = attempt.began + <int64_t>(seconds * 1e9)
+        if self.fd != fd:  # gettimeout() may be the caller's own code
+            raise_closed()
+        return 0
+
+    cdef int64_t time_left(self, int direction, Attempt *attempt) except -2:
+        """Nanoseconds until the call ends by itself, -1 for never."""
+        cdef int64_t limit = self.write_deadline if direction == WRITE else self.read_deadline
+        cdef bint by_deadline = limit != NEVER
+        cdef int64_t now
+        if not by_deadline:
+            if attempt.nonblocking:
+                raise OSError(EAGAIN, "Resource temporarily unavailable")
+            limit = attempt.own_limit
+            if limit == NEVER:
+                return -1
+        now = monotonic_ns()
+        if limit <= now:
+            self.raise_timeout(direction, by_deadline)
+        return limit - now
+
+    cdef int poll(self, Waiter *waiter, int fd, int direction, Attempt *attempt) except -1:
+        cdef pollfd fds[2]
+        cdef int64_t left
+        cdef int rc, err, ready
+        while True:
+            self.start_clock(fd, direction, attempt)
+            left = self.time_left(direction, attempt)
+            if attempt.error_seen and (
+                not attempt.has_edge or attempt.edge_generation != generation()
+            ):
+                # An unread error queue keeps poll returning at once; wait for what is new. What
+                # a forked child inherits of it is shared, and would eat the parent's events.
+                self.end(attempt)
+                attempt.edge = edge_open(fd, direction, &ready)
+                attempt.has_edge = attempt.edge >= 0
+                attempt.edge_generation = generation()
+                if ready:
+                    return 0
+            fds[0].fd = attempt.edge if attempt.has_edge else fd
+            fds[0].events = 0
+            if attempt.has_edge or direction == READ:
+                fds[0].events = POLLIN
+            elif direction == WRITE:
+                fds[0].events = POLLOUT
+            fds[1].fd = waiter.ends[0]
+            fds[1].events = POLLIN
+            if attempt.error_seen and not attempt.has_edge:
+                fds[0].fd = -1  # it would report the old error for ever
+            if fds[0].fd < 0 or fds[1].fd < 0:
+                left = BLIND_SLICE if left < 0 else min(left, <int64_t>BLIND_SLICE)
+            fds[0].revents = fds[1].revents = 0
+            with nogil:
+                rc = poll_ns(fds, 2, left)
+                err = errno
+            if rc < 0 and err != EINTR:
+                raise os_error(err, "poll")
+            if rc < 0:
+                PyErr_CheckSignals()  # a handler may fork, close the conn, or raise
+            if self.generation != generation():
+                self.forget_parent()
+            elif fds[1].revents:
+                waker_drain(waiter.ends)
+            if self.fd != fd or self.sock_fd[0] != fd:
+                raise_closed()
+            if rc > 0 and fds[0].revents:
+                if not fds[0].revents & fds[0].events:
+                    attempt.error_seen = True
+                # The deadline may have been moved into the past while data arrived.
+                self.check_deadline(direction)
+                return 0
+            if fds[0].fd < 0 and rc == 0:
+                self.check_deadline(direction)
+                return 0
+
+    cdef Waiter *enlist(self) except NULL:
+        """Count a call that waits, where others find it."""
+        cdef Waiter *waiter
+        if self.generation != generation():
+            self.forget_parent()
+        waiter = self.spare
+        self.spare = NULL
+        if waiter == NULL:
+            waiter = <Waiter *>PyMem_RawCalloc(1, sizeof(Waiter))
+            if waiter == NULL:
+                raise MemoryError()
+            waiter.ends[0] = waiter.ends[1] = -1
+        if waiter.ends[0] < 0:
+            waker_open(waiter.ends)
+        waiter.generation = generation()
+        waiter.thread = this_thread()
+        waiter.next = self.waiters
+        self.waiters = waiter
+        self.enter()
+        return waiter
+
+    cdef void delist(self, Waiter *waiter) noexcept:
+        cdef Waiter **link = &self.waiters
+        while link[0] != NULL and link[0] != waiter:
+            link = &link[0].next
+        if link[0] == NULL:  # forgotten in a child, with the count of its call
+            return
+        link[0] = waiter.next
+        if self.spare == NULL and self.fd >= 0:
+            if waiter.ends[0] >= 0:
+                waker_drain(waiter.ends)
+            self.spare = waiter
+        else:
+            free_waiter(waiter)
+        self.leave()
+
+
+cdef void free_waiter(Waiter *waiter) noexcept:
+    if waiter != NULL:
+        if waiter.ends[0] >= 0:
+            waker_close(waiter.ends)
+        PyMem_RawFree(waiter)
+
+
+cdef bint long_past(int64_t moment) noexcept:
+    return moment != NEVER and monotonic_ns() - moment > LONG_PAST
+
+
+cdef int64_t as_moment(object when) except? -1:
+    """Seconds on the monotonic clock as nanoseconds; None and infinity are NEVER."""
+    cdef double seconds
+    if when is None:
+        return NEVER
+    kind = type(when)
+    if isinstance(when, str) or not hasattr(kind, "__float__") and not hasattr(kind, "__index__"):
+        raise TypeError(f"when must be a number of seconds or None, not {kind.__name__}")
+    try:
+        seconds = when
+    except OverflowError:
+        if not isinstance(when, int):
+            raise ValueError(f"when must be a number of seconds, not {shown(when)}") from None
+        seconds = float("inf") if int(when) > 0 else float("-inf")
+    if seconds != seconds:
+        raise ValueError("when must be a number of seconds, not NaN")
+    if seconds >= 9e9:
+        return NEVER
+    if seconds <= 0:
+        return 0
+    return <int64_t>(seconds * 1e9)
