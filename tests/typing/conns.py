@@ -31,8 +31,8 @@ def any_socket(sock: socket.socket) -> None:
         conn.set_read_deadline(None)
         conn.set_write_deadline(2)
         conn.release_gil = None
-        conn.timeout = 2.5
         assert_type(conn.timeout, float | None)
+        conn.timeout = 2.5
         assert_type(conn.socket, socket.socket)
         assert_type(conn.local_addr, tuple[str, int])
         assert_type(conn.closed, bool)
