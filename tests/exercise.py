@@ -15,11 +15,13 @@ from ipv4 import ControlFlags, bpf
 
 SOME_FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.TOS
 HEADER = bytes.fromhex("4601bef3cafe45dcff01deadac10fefec0a80001fffefeff")
-CONTROL = bytes.fromhex(
-    "1c000000000000000000000008000000010000007f0000017f00000100000000"
-    "140000000000000000000000020000004000000000000000"
-    "14000000000000000300000003000000fefffffe00000000"
-)
+CONTROL = ipv4.ControlMessage(
+    extra=[
+        (0, 8, bytes.fromhex("010000007f0000017f000001")),
+        (0, 2, bytes.fromhex("40000000")),
+        (3, 3, bytes.fromhex("fefffffe")),
+    ]
+).marshal()
 
 
 class Raising:

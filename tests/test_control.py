@@ -1,7 +1,8 @@
-"""Control messages against the bytes of Linux (struct cmsghdr of 64-bit systems)."""
+"""Control messages against the bytes of Linux (struct cmsghdr of this system)."""
 
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -10,18 +11,13 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from support.controls import cmsg, native
 
 import ipv4
 from ipv4 import ControlFlags, ControlMessage
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
 IP_TTL, IP_PKTINFO = 2, 8
-
-
-def cmsg(level, typ, data, pad=True):
-    """Return one control message as the kernel lays it out."""
-    wire = struct.pack("@Lii", 16 + len(data), level, typ) + data
-    return wire + bytes(-len(wire) % 8 if pad else 0)
 
 
 def from_fields(fields):
@@ -40,7 +36,7 @@ SENDABLE = [case for case in SENDABLE if ":" not in case.get("Src", "")]
 @pytest.mark.parametrize("case", SENDABLE, ids=str)
 @pytest.mark.parity("ControlMessage.Marshal")
 def test_marshal(case):
-    assert from_fields(case).marshal() == bytes.fromhex(case["hex"] or "")
+    assert from_fields(case).marshal() == native(case["hex"] or "")
 
 
 @pytest.mark.parity("ControlMessage.Marshal")
@@ -79,7 +75,7 @@ REFUSED = [case for case in VECTORS["cm_parse"] if "err" in case]
 @pytest.mark.parity("ControlMessage.Parse")
 def test_parse(case):
     cm = ControlMessage()
-    assert cm.parse(bytes.fromhex(case["hex"])) is None
+    assert cm.parse(native(case["hex"])) is None
     wanted = from_fields(case["ok"])
     assert (cm.ttl, cm.src, cm.dst, cm.ifindex) == (
         wanted.ttl,
@@ -94,10 +90,10 @@ def test_parse(case):
 def test_parse_refuses_a_bad_frame_and_leaves_the_object(case):
     cm = ControlMessage(ttl=9, dst="10.0.0.9", ifindex=3)
     with pytest.raises(ValueError):
-        cm.parse(bytes.fromhex(case["hex"]))
+        cm.parse(native(case["hex"]))
     # Also when what stands before the bad frame is good.
     with pytest.raises(ValueError):
-        cm.parse(cmsg(0, IP_TTL, b"\x40\0\0\0") + bytes.fromhex(case["hex"]))
+        cm.parse(cmsg(0, IP_TTL, b"\x40\0\0\0") + native(case["hex"]))
     assert cm == ControlMessage(ttl=9, dst="10.0.0.9", ifindex=3)
 
 
@@ -169,12 +165,16 @@ def test_attributes_equality_and_repr():
 def test_new_control_message_has_room_for_exactly_what_is_asked(flags):
     room = ipv4.new_control_message(ControlFlags(flags))
     assert type(room) is bytearray
-    assert room == bytes((24 if flags & 1 else 0) + (32 if flags & 14 else 0))
+    assert room == bytes(
+        (socket.CMSG_SPACE(4) if flags & 1 else 0) + (socket.CMSG_SPACE(12) if flags & 14 else 0)
+    )
 
 
 def test_new_control_message_agrees_with_the_vectors():
     for flags, length in VECTORS["new_control_message_len64"].items():
-        assert len(ipv4.new_control_message(int(flags))) == length
+        room = {0: 0, 24: socket.CMSG_SPACE(4), 32: socket.CMSG_SPACE(12)}
+        room[56] = room[24] + room[32]
+        assert len(ipv4.new_control_message(int(flags))) == room[length]
 
 
 def test_unknown_control_flags_are_refused():
@@ -188,7 +188,7 @@ def test_unknown_control_flags_are_refused():
 @pytest.mark.parametrize("case", VECTORS["control_lists"], ids=lambda case: case["hex"][:24])
 @pytest.mark.parity("ControlMessage.Marshal", "ControlMessage.Parse")
 def test_messages_of_any_level_and_type_both_ways(case):
-    wire = bytes.fromhex(case["hex"])
+    wire = native(case["hex"])
     listed = tuple((level, typ, bytes.fromhex(data)) for level, typ, data in case["list"])
     cm = ControlMessage()
     cm.extra = listed

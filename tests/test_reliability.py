@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support import eventually
+from support.controls import LARGEST, cmsg
 
 from ipv4 import (
     ControlFlags,
@@ -476,11 +477,6 @@ PRELOADED = """
 IP_RECVERR = 11
 
 
-def cmsg(level, kind, data, length=None):
-    head = struct.pack("@Nii", len(data) + 16 if length is None else length, level, kind)
-    return head + data + bytes(-len(data) % 8)
-
-
 def extended(number, origin, kind=0, code=0, info=0, data=0, offender=b""):
     return struct.pack("=IBBBBII", number, origin, kind, code, 0, info, data) + offender
 
@@ -567,7 +563,7 @@ ENTRIES = {
     "a length below its own header": (cmsg(0, IP_RECVERR, bytes(32), 3), "ValueError"),
     "a length of nothing": (cmsg(0, IP_RECVERR, bytes(32), 0), "ValueError"),
     "a length beyond the rest": (cmsg(0, IP_RECVERR, bytes(32), 4000), "ValueError"),
-    "a length near its type's end": (cmsg(0, IP_RECVERR, bytes(32), 2**64 - 1), "ValueError"),
+    "a length near its type's end": (cmsg(0, IP_RECVERR, bytes(32), LARGEST), "ValueError"),
     "control data that was cut": (cmsg(1, 99, bytes(2000)) + recverr(111, 2, 3, 3), "OSError"),
 }
 

@@ -255,7 +255,7 @@ def install_faults(faults: Mapping[Rule, int]) -> None:
     """Make system calls of this process fail from now on; there is no way back (seccomp(2))."""
     program = _fault_program(faults)
     buffer = ctypes.create_string_buffer(program, len(program))
-    fprog = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
+    fprog = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
     check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "PR_SET_NO_NEW_PRIVS")
     check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, fprog, 0, 0), "PR_SET_SECCOMP")
 
