@@ -191,7 +191,8 @@ FAULTS = {
         "test_packet.test_what_the_kernel_refuses_of_a_datagram",
     ],
     "firewalls, routes and links that refuse": [
-        "test_faults_injected.test_what_a_firewall_and_routes_answer",
+        "test_faults_injected.test_what_a_firewall_answers",
+        "test_faults_injected.test_what_routes_answer",
         "test_faults_injected.test_the_interface_goes_down_in_the_middle",
     ],
     "segmentation refused, segments merged": [

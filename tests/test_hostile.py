@@ -213,6 +213,7 @@ HUGE = {  # what each says to more than 2 GiB: the system's EMSGSIZE or ENOBUFS,
 }
 
 
+@pytest.mark.skipif(sys.maxsize < 1 << 32, reason="needs addresses of 64 bits")
 @pytest.mark.parametrize("row", HUGE)
 @privileged
 def test_more_than_two_gibibytes(world, row):
@@ -238,6 +239,7 @@ def test_more_than_two_gibibytes(world, row):
     nothing_came(world.conn)
 
 
+@pytest.mark.skipif(sys.maxsize < 1 << 32, reason="needs addresses of 64 bits")
 @pytest.mark.parametrize("row", FILLED)
 @privileged
 def test_reading_into_more_than_two_gibibytes(world, row):
