@@ -9,6 +9,7 @@ import struct
 import subprocess
 import threading
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from cli_program import SCRIPT, Program, run
 from support import capture, in_child, without_privilege
 
 import ipv4
-from ipv4 import Header, ICMPType, PacketConn, RawConn
+from ipv4 import ErrorReport, Header, ICMPType, PacketConn, RawConn
 from ipv4.cli import main
+from ipv4.cli.trace import EchoProber, UDPProber
 
 ROUTE = ["10.0.1.2", "10.0.2.2", "10.0.3.2", "10.0.4.2"]
 
@@ -279,15 +281,81 @@ class TestNames:
     def test_numeric_looks_up_nothing(self, pair):
         assert "  1  127.0.0.1  " in run("trace", "--numeric", "127.0.0.1", host=pair.a).stdout
 
-    def test_resolver_that_hangs_costs_at_most_a_second_a_hop(self, tmp_path, pair):
-        # getnameinfo() as of a resolver that never answers, for this one process.
+    @pytest.mark.parametrize("kind", [[], ["--udp"]], ids=["icmp", "udp"])
+    def test_resolver_that_hangs_delays_nothing(self, tmp_path, chain, kind):
+        """getnameinfo() of a resolver that never answers, which lets no other thread run either."""
         (tmp_path / "sitecustomize.py").write_text(
-            "import socket, time\nsocket.getnameinfo = lambda *_: time.sleep(3600)\n"
+            "import ctypes, socket\n"
+            "hold = ctypes.PyDLL(None).sleep  # PyDLL keeps the GIL\n"
+            "socket.getnameinfo = lambda *_: hold(3600)\n"
         )
         started = time.monotonic()
+        done = run(
+            "trace", *kind, "10.0.2.2",
+            host=chain.client, env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+        )  # fmt: skip
+        # A second for the name of each hop, and nothing is left behind.
+        assert 2.0 <= time.monotonic() - started < 5.0
+        assert [match["who"] for match in map(HOP.match, done.stdout.splitlines()[1:])] == ROUTE[:2]
+        times = [float(time) for time in re.findall(r"([\d.]+) ms", done.stdout)]
+        assert len(times) == 6
+        assert max(times) < 500
+
+    def test_name_that_would_command_the_terminal_is_shown_harmless(self, tmp_path, pair):
+        (tmp_path / "sitecustomize.py").write_text(
+            "import socket\nsocket.getnameinfo = lambda *_: ('\\x1b[2Jrouter\\n', '0')\n"
+        )
         done = run("trace", "127.0.0.1", host=pair.a, env={"PYTHONPATH": str(tmp_path), "PATH": ""})
-        assert 1.0 <= time.monotonic() - started < 3.0
-        assert "  1  127.0.0.1  " in done.stdout
+        assert "  1  127.0.0.1 (?[2Jrouter?)  " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "prober",
+    [
+        EchoProber,
+        pytest.param(
+            UDPProber,
+            marks=pytest.mark.skipif(
+                not hasattr(ErrorReport, "control"), reason="reports have no stamp yet"
+            ),
+        ),
+    ],
+)
+def test_round_trips_are_the_kernels_whenever_they_are_read(pair, prober):
+    with contextlib.closing(pair.a.call(prober, IPv4Address("10.1.0.2"))) as probing:
+        with capture(pair.a, "eth0") as seen:
+            probing.send(1, 0)
+            seen.wait_for(2)  # the probe and its answer
+        time.sleep(0.6)  # what a busy machine may do to this process
+        answer = next(probing.answers(time.monotonic() + 5))
+    assert (answer.sequence, answer.address, answer.last) == (0, "10.1.0.2", True)
+    assert 0 < answer.elapsed < 0.3
+
+
+@pytest.mark.parametrize(
+    ("host", "sentence"),
+    [
+        ("::1", "::1 is an IPv6 address: this command traces IPv4 alone"),
+        ("[fe80::1%eth0]", "fe80::1%eth0 is an IPv6 address: this command traces IPv4 alone"),
+        ("", "HOST is empty: give the name or the address of a host"),
+        (" ", "HOST is empty: give the name or the address of a host"),
+        ("1.2.3", "'1.2.3' is not an IPv4 address such as 192.0.2.1"),
+        ("010.1.0.2", "'010.1.0.2' is not an IPv4 address such as 192.0.2.1"),
+        ("0x0a010002", "'0x0a010002' is not an IPv4 address such as 192.0.2.1"),
+        ("255.255.255.255", "255.255.255.255 is the broadcast address: a route leads to one host"),
+        ("224.0.0.1", "224.0.0.1 is a multicast group: a route leads to one host"),
+        ("239.255.255.255", "239.255.255.255 is a multicast group: a route leads to one host"),
+        ("0.0.0.0", "0.0.0.0 stands for no host: a route leads to one host"),
+        ("0.1.2.3", "0.1.2.3 stands for no host: a route leads to one host"),
+        ("10.1.0.255", "10.1.0.255 is a broadcast address of a link: a route leads to one host"),
+    ],
+)
+@pytest.mark.parametrize("kind", [[], ["--udp"]], ids=["icmp", "udp"])
+def test_what_no_route_leads_to_is_one_sentence_at_once(pair, kind, host, sentence):
+    started = time.monotonic()
+    done = trace(pair.a, *kind, host, check=False)
+    assert time.monotonic() - started < 5
+    assert (done.returncode, done.stderr) == (1, f"ipv4 trace: {sentence}\n")
 
 
 def run_and_tell_capabilities(argv):

@@ -1,16 +1,18 @@
 """``ipv4 trace``: the route to a host, told by the routers that let a probe expire."""
 
 import argparse
+import errno
+import os
 import secrets
 import select
+import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from ipv4 import ControlFlags, ControlMessage, ErrorOrigin, ICMPFilter, ICMPType, PacketConn
 
@@ -23,9 +25,12 @@ List the routers on the way to a host: for each hop who answered, after how many
 the control message that the answer came with. `*` is a probe without an answer; `!H`, `!N`, `!X`
 say that host or network is unreachable, or that it is prohibited to go there.
 
+The times are those of the kernel's own stamps, from the probe's leaving to the answer's coming, so
+that no work of this program is in them. Names are looked up by processes of their own.
+
 Probes are ICMP echo requests, which take the capability CAP_NET_RAW. With --udp they are UDP
-datagrams, and the answers are read from the socket's error queue, which takes no privilege at all
-(and tells no control message).
+datagrams, and the answers are read from the socket's error queue, which takes no privilege at all;
+the lines are then without control messages.
 """
 
 EPILOG = """\
@@ -36,6 +41,16 @@ example:
 NAME_PATIENCE = 1.0
 """Seconds that the name of a hop is waited for."""
 
+STAMPS = 1 << 1 | 1 << 4 | 1 << 7 | 1 << 11
+"""SOF_TIMESTAMPING_*: software stamps of what is sent, numbered, without the payload."""
+
+FLAGS = (
+    ControlFlags.TTL
+    | ControlFlags.SRC
+    | ControlFlags.DST
+    | ControlFlags.INTERFACE
+    | ControlFlags.TIMESTAMP
+)
 FIRST_PORT = 33434
 """Where traceroutes send: ports that nobody listens on, one for each probe."""
 
@@ -72,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class Answer:
     """What came back for one probe.
 
-    `last` tells that the route ends here: at the host, or where it cannot be reached.
+    `last` tells that the route ends here: at the host, or where it cannot be reached. `elapsed` is
+    the round-trip time in seconds.
     """
 
     sequence: int
@@ -80,30 +96,68 @@ class Answer:
     last: bool
     mark: str = ""
     control: str = ""
-    received: float = 0.0
+    elapsed: float = 0.0
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        found = socket.getaddrinfo(args.host, None, socket.AF_INET, socket.SOCK_DGRAM)
-    except (socket.gaierror, UnicodeError) as error:
-        sys.exit(f"ipv4 trace: {args.host}: {getattr(error, 'strerror', None) or error}")
-    target = IPv4Address(found[0][4][0])
+    target = resolve(args.host)
     prober: EchoProber | UDPProber
     if args.udp:
         prober = UDPProber(target)
     else:
         with privilege.needed("trace", "CAP_NET_RAW", "trace with --udp, which takes none"):
             prober = EchoProber(target)
-    print(f"trace to {args.host} ({target}), at most {args.max_hops} hops")
     names = Names() if not args.numeric else None
     with closing(prober):
-        for hop in range(1, args.max_hops + 1):
-            answers = probe_hop(prober, hop, args.probes, args.timeout, names)
-            print_hop(hop, answers, args.probes, names)
-            if any(answer.last for answer, _ in answers):
-                return 0
+        try:
+            print(f"trace to {args.host} ({target}), at most {args.max_hops} hops")
+            for hop in range(1, args.max_hops + 1):
+                answers = probe_hop(prober, hop, args.probes, args.timeout, names)
+                print_hop(hop, answers, args.probes, names)
+                if any(answer.last for answer in answers):
+                    return 0
+        except PermissionError as error:
+            if error.errno != errno.EACCES:
+                raise
+            sys.exit(
+                f"ipv4 trace: {target} is a broadcast address of a link: a route leads to one host"
+            )
+        finally:
+            if names:
+                names.close()
     return 1
+
+
+def resolve(host: str) -> IPv4Address:
+    """The address that a route can lead to; ends the command with a sentence for any other."""
+    with suppress(AddressValueError):
+        address = IPv6Address(host.strip("[]"))
+        sys.exit(f"ipv4 trace: {address} is an IPv6 address: this command traces IPv4 alone")
+    if not host.strip():
+        sys.exit("ipv4 trace: HOST is empty: give the name or the address of a host")
+    with suppress(OSError):
+        socket.inet_aton(host)  # takes 1.2.3 for 1.2.0.3, and 010 for 8
+        try:
+            IPv4Address(host)
+        except AddressValueError:
+            sys.exit(f"ipv4 trace: {host!r} is not an IPv4 address such as 192.0.2.1")
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_DGRAM)
+    except socket.gaierror as error:
+        if error.errno in (socket.EAI_ADDRFAMILY, socket.EAI_NODATA):
+            sys.exit(f"ipv4 trace: {host} has no IPv4 address")
+        sys.exit(f"ipv4 trace: {host}: {error.strerror}")
+    except (UnicodeError, ValueError) as error:  # no name of the DNS, or a NUL
+        sys.exit(f"ipv4 trace: {host!r} is no host name: {error}")
+    target = IPv4Address(found[0][4][0])
+    for is_so, what in (
+        (target.is_multicast, "is a multicast group"),
+        (int(target) == 0xFFFFFFFF, "is the broadcast address"),
+        (int(target) >> 24 == 0, "stands for no host"),
+    ):
+        if is_so:
+            sys.exit(f"ipv4 trace: {target} {what}: a route leads to one host")
+    return target
 
 
 def probe_hop(
@@ -112,32 +166,30 @@ def probe_hop(
     probes: int,
     timeout: float,
     names: "Names | None",
-) -> list[tuple[Answer, float]]:
-    """Send a hop's probes, and collect each answer with its round-trip time in seconds."""
-    sent: dict[int, float] = {}
+) -> list[Answer]:
+    """Send a hop's probes, and collect their answers."""
+    left = set(range((hop - 1) * probes, hop * probes))
     answers = []
-    for sequence in range((hop - 1) * probes, hop * probes):
-        sent[sequence] = time.monotonic()
+    for sequence in sorted(left):
         prober.send(hop, sequence)
     for answer in prober.answers(time.monotonic() + timeout):
         # Late answers about earlier hops, and second ones, find nothing here.
-        if answer.sequence in sent:
-            answers.append((answer, answer.received - sent.pop(answer.sequence)))
+        if answer.sequence in left:
+            left.remove(answer.sequence)
+            answers.append(answer)
             if names:
                 names.start(answer.address)
-        if not sent:
+        if not left:
             break
     return answers
 
 
-def print_hop(
-    hop: int, answers: list[tuple[Answer, float]], probes: int, names: "Names | None"
-) -> None:
+def print_hop(hop: int, answers: list[Answer], probes: int, names: "Names | None") -> None:
     """One line for each way in which the probes were answered; `*` stands for a probe lost."""
     ways: dict[tuple[str, str, str], list[str]] = {}
-    for answer, elapsed in answers:
+    for answer in answers:
         way = answer.address, answer.mark, answer.control
-        ways.setdefault(way, []).append(f"{1000 * elapsed:.3f} ms")
+        ways.setdefault(way, []).append(f"{1000 * answer.elapsed:.3f} ms")
     if not ways:
         ways["", "", ""] = []
     ways[next(reversed(ways))] += "*" * (probes - len(answers))
@@ -147,6 +199,45 @@ def print_hop(
         who = f"{address} ({name})" if name else address
         print("  ".join(filter(None, (number, who, *times, mark, control))))
         number = "   "
+
+
+class Stopwatch:
+    """When probes left and answers came, by the kernel's stamps where there are any.
+
+    Parameters
+    ----------
+    conn : PacketConn
+        Whose every datagram is a probe.
+    """
+
+    def __init__(self, conn: PacketConn) -> None:
+        self.conn = conn
+        self.sequences: list[int] = []  # of each datagram, in the order in which they were sent
+        self.clocks: dict[int, tuple[int, int]] = {}  # realtime and monotonic, before the sending
+        self.stamps: dict[int, int] = {}
+        with suppress(OSError, NotImplementedError):
+            conn.set_timestamping(STAMPS)
+
+    def start(self, sequence: int) -> None:
+        """Tell that a probe is sent now."""
+        self.sequences.append(sequence)
+        self.clocks[sequence] = time.time_ns(), time.monotonic_ns()
+
+    def stamp(self, key: int | None, stamp: int | None) -> None:
+        """Take in when the kernel says that its `key`-th datagram left."""
+        if key is not None and stamp is not None and key < len(self.sequences):
+            self.stamps[self.sequences[key]] = stamp
+
+    def elapsed(self, sequence: int, cm: ControlMessage | None) -> float:
+        """Seconds from when a probe left to when the answer came that this came with."""
+        if sequence not in self.clocks:
+            return 0.0
+        clock, start = self.clocks[sequence]
+        most = time.monotonic_ns() - start
+        came = cm.timestamp if cm is not None and cm.timestamp is not None else time.time_ns()
+        between = came - self.stamps.get(sequence, clock)
+        # Somebody may set the realtime clock meanwhile.
+        return (between if 0 < between <= most else most) / 1e9
 
 
 class EchoProber:
@@ -159,8 +250,8 @@ class EchoProber:
         self.data = secrets.token_bytes(16)
         self.buffer = bytearray(65535)
         self.conn = PacketConn.ip(socket.IPPROTO_ICMP)
-        flags = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
-        self.conn.set_control_message(flags, True)
+        self.conn.set_control_message(FLAGS, True)
+        self.watch = Stopwatch(self.conn)
         filter = ICMPFilter()
         filter.set_all(True)
         for kind in (
@@ -176,6 +267,7 @@ class EchoProber:
 
     def send(self, hop: int, sequence: int) -> None:
         request = icmp.echo_request(self.identifier, sequence, self.data)
+        self.watch.start(sequence)
         self.conn.write_to(request, self.target, ControlMessage(send_ttl=hop))
 
     def answers(self, deadline: float) -> Iterator[Answer]:
@@ -186,7 +278,9 @@ class EchoProber:
                 n, cm, peer = self.conn.read_from(self.buffer)
             except TimeoutError:
                 return
-            received = time.monotonic()
+            # A probe has left before its answer comes, and so its stamp is there.
+            while (report := self.conn.read_error()) is not None:
+                self.watch.stamp(report.key, report.timestamp)
             try:
                 answer = icmp.parse_answer(memoryview(self.buffer)[:n])
             except ValueError:
@@ -197,7 +291,10 @@ class EchoProber:
             mark = ""
             if answer.type == ICMPType.DESTINATION_UNREACHABLE:
                 mark = icmp.unreachable_mark(answer.code)
-            yield Answer(answer.sequence, peer[0], not exceeded, mark, str(cm), received)
+            elapsed = self.watch.elapsed(answer.sequence, cm)
+            assert cm is not None  # it was asked for
+            cm.timestamp = None  # which is in the time already
+            yield Answer(answer.sequence, peer[0], not exceeded, mark, str(cm), elapsed)
 
     def is_ours(self, answer: icmp.Answer, peer: str) -> bool:
         if answer.identifier != self.identifier:
@@ -213,6 +310,8 @@ class UDPProber:
     def __init__(self, target: IPv4Address) -> None:
         self.target = str(target)
         self.conn = PacketConn.udp(receive_errors=True)
+        self.conn.set_control_message(ControlFlags.TIMESTAMP, True)
+        self.watch = Stopwatch(self.conn)
         self.poller = select.poll()
         self.poller.register(self.conn, select.POLLIN)
 
@@ -221,6 +320,7 @@ class UDPProber:
 
     def send(self, hop: int, sequence: int) -> None:
         destination = (self.target, FIRST_PORT + sequence)
+        self.watch.start(sequence)
         self.conn.write_to(b"ipv4 trace --udp", destination, ControlMessage(send_ttl=hop))
 
     def answers(self, deadline: float) -> Iterator[Answer]:
@@ -229,6 +329,7 @@ class UDPProber:
             # The error queue never blocks; poll(2) wakes for it unasked.
             self.poller.poll(1000 * left)
             while (report := self.conn.read_error()) is not None:
+                self.watch.stamp(report.key, report.timestamp)
                 if report.origin != ErrorOrigin.ICMP or report.addr is None:
                     continue
                 host, port = report.addr
@@ -237,36 +338,75 @@ class UDPProber:
                 exceeded = report.icmp_type == ICMPType.TIME_EXCEEDED
                 mark = "" if exceeded else icmp.unreachable_mark(report.icmp_code or 0)
                 offender = str(report.offender)
-                received = time.monotonic()
-                yield Answer(port - FIRST_PORT, offender, not exceeded, mark, "", received)
+                cm = getattr(report, "control", None)
+                yield self.answer(port, offender, not exceeded, mark, cm)
             # A host that has a program on the port may answer with data: it was reached as well.
-            with suppress(BlockingIOError):
-                _, _, (host, port) = self.conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
+            with suppress(OSError):  # nothing there, or an error that the next round will read
+                _, cm, (host, port) = self.conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
                 if host == self.target:
-                    yield Answer(port - FIRST_PORT, host, True, "", "", time.monotonic())
+                    yield self.answer(port, host, True, "", cm)
+
+    def answer(
+        self, port: int, address: str, last: bool, mark: str, cm: ControlMessage | None
+    ) -> Answer:
+        sequence = port - FIRST_PORT
+        return Answer(sequence, address, last, mark, "", self.watch.elapsed(sequence, cm))
 
 
 class Names:
-    """Names of addresses, each looked up in a thread of its own."""
+    """Names of addresses, each looked up by a process of its own.
+
+    Not by a thread: there are interpreters whose getnameinfo() keeps all other threads waiting.
+    """
 
     def __init__(self) -> None:
-        self.lookups: dict[str, tuple[threading.Thread, float]] = {}
+        self.lookups: dict[str, tuple[int, int, float]] = {}  # pid, pipe, deadline
         self.found: dict[str, str] = {}
 
     def start(self, address: str) -> None:
         """Begin to look up an address, once."""
-        if address not in self.lookups:
-            # A daemon, so that a resolver that hangs does not keep the command from ending.
-            thread = threading.Thread(target=self.look_up, args=(address,), daemon=True)
-            self.lookups[address] = thread, time.monotonic() + NAME_PATIENCE
-            thread.start()
-
-    def look_up(self, address: str) -> None:
-        with suppress(OSError):
-            self.found[address], _ = socket.getnameinfo((address, 0), socket.NI_NAMEREQD)
+        if address in self.lookups:
+            return
+        reader, writer = os.pipe()
+        try:
+            pid = os.fork()
+        except OSError:  # no room for another process: no name
+            os.close(reader)
+            os.close(writer)
+            return
+        if pid == 0:
+            look_up(address, writer)
+        os.close(writer)
+        self.lookups[address] = pid, reader, time.monotonic() + NAME_PATIENCE
 
     def get(self, address: str) -> str:
         """The name, or "" if there is none or it did not come in time."""
-        thread, deadline = self.lookups[address]
-        thread.join(max(deadline - time.monotonic(), 0))
+        if address in self.lookups and address not in self.found:
+            _, reader, deadline = self.lookups[address]
+            left = max(deadline - time.monotonic(), 0)
+            # A name fits a pipe, and so comes whole; none is the pipe's end.
+            ready, _, _ = select.select([reader], [], [], left)
+            self.found[address] = os.read(reader, 4096).decode(errors="replace") if ready else ""
         return self.found.get(address, "")
+
+    def close(self) -> None:
+        """End what is still being looked up."""
+        for pid, reader, _ in self.lookups.values():
+            os.close(reader)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+        self.lookups.clear()
+
+
+def look_up(address: str, writer: int) -> None:
+    """Write the address's name to a pipe, and end this process."""
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        name, _ = socket.getnameinfo((address, 0), socket.NI_NAMEREQD)
+        # Whoever owns the address chose its name, and a terminal would obey it.
+        os.write(writer, "".join(c if c.isprintable() else "?" for c in name).encode())
+    finally:
+        os._exit(0)
