@@ -73,7 +73,17 @@ def test_importing_the_library_does_not_import_its_command():
         (["ospf-hello", "lo", "--hello-interval", "soon"], "'soon' is not a whole number"),
         (["ospf-hello", "lo", "--priority", "256"], "256 is not in 0..255"),
         (["mark-tcp", "--listen", "localhost"], "'localhost' is not ADDRESS:PORT"),
-        (["mark-tcp", "--listen", "localhost:1024"], "'localhost' is not an IPv4 address"),
+        (["mark-tcp", "--listen", "::1:1024"], "'::1' is not an IPv4 address"),
+        (["mark-tcp", "--listen", "127.1:1024"], "'127.1' is not an IPv4 address"),
+        (["mark-tcp", "--listen", ":1024"], "':1024' is not ADDRESS:PORT"),
+        (["mark-tcp", "--listen", "host.invalid:1"], "'host.invalid' is neither an IPv4 address"),
+        (["ospf-hello", "lo", "--area", "4294967296"], "4294967296 is not in 0..4294967295"),
+        (["ospf-hello", "lo", "--area", "9" * 5000], "is not in 0..4294967295"),
+        (["ospf-hello", "lo", "--area", "-1"], "'-1' is not an area"),
+        (["ospf-hello", "lo", "--area", "1.2"], "'1.2' is not an area"),
+        (["mdns", "lo", "printer"], "'printer' is not NAME=ADDRESS, such as printer=192.0.2.7"),
+        (["mdns", "lo", "=192.0.2.1"], "'=192.0.2.1' is not NAME=ADDRESS"),
+        (["mdns", "lo", "printer=host"], "'printer=host' is not NAME=ADDRESS"),
         (["mark-tcp", "--listen", "127.0.0.1:65536"], "65536 is not in 0..65535"),
         (["mark-tcp", "--tos", "0x100"], "0x100 is not in 0..255"),
         (["mark-tcp", "--ttl", "0"], "0 is not in 1..255"),
@@ -95,10 +105,7 @@ def test_wrong_arguments(args, message):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["mdns", "lo", "printer"], "ipv4 mdns: 'printer' is not NAME=ADDRESS"),
-        (["mdns", "lo", "=192.0.2.1"], "ipv4 mdns: '=192.0.2.1' is not NAME=ADDRESS"),
-        (["mdns", "lo", "printer=host"], "ipv4 mdns: 'printer=host' is not NAME=ADDRESS"),
-        (["mdns", "lo", "a..b=192.0.2.1"], "ipv4 mdns: 'a..b=192.0.2.1' is not NAME=ADDRESS"),
+        (["mdns", "lo", "a..b=192.0.2.1"], "ipv4 mdns: 'a..b' is no name of the DNS"),
         (["trace", "a" * 64], "ipv4 trace: "),
     ],
 )
@@ -141,7 +148,53 @@ def test_port_that_is_taken_is_one_sentence():
         port = server.getsockname()[1]
         done = command_line("mark-tcp", "--listen", f"127.0.0.1:{port}")
     assert done.returncode == 1
-    assert done.stderr == "ipv4 mark-tcp: Address already in use\n"
+    sentence = f"cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert done.stderr == f"ipv4 mark-tcp: {sentence}\n"
+
+
+def test_address_that_is_not_ours_is_named():
+    done = command_line("mark-tcp", "--listen", "192.0.2.77:1024")
+    assert done.returncode == 1
+    sentence = "cannot listen on 192.0.2.77:1024: Cannot assign requested address"
+    assert done.stderr == f"ipv4 mark-tcp: {sentence}\n"
+
+
+@pytest.mark.parametrize("args", [["doctor"], ["doctor", "--json"], ["--help"], ["demo"]])
+def test_closed_output_is_no_error(args):
+    done = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", SCRIPT, *args],
+        stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("columns", [None, 60, 120])
+def test_help_fits_the_terminal(columns):
+    environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    if columns:
+        environ["COLUMNS"] = str(columns)
+    for command in ([], *([name] for name in COMMANDS)):
+        text = run(*command, "--help", env=environ).stdout
+        # Examples are to be copied, and stay as they are.
+        lines = [line for line in text.partition("example")[0].splitlines() if line]
+        assert max(map(len, lines)) <= (columns or 80)
+        assert max(map(len, text.splitlines())) <= 80 or columns == 120
+
+
+def test_shell_completion_knows_commands_and_options():
+    pytest.importorskip("argcomplete")
+
+    def completed(line):
+        environ = os.environ | {
+            "_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": "/dev/stdout", "IFS": "",
+            "_ARGCOMPLETE_IFS": "\n", "COMP_LINE": line, "COMP_POINT": str(len(line)),
+        }  # fmt: skip
+        return subprocess.run(
+            [SCRIPT], env=environ, capture_output=True, text=True, timeout=30, check=True
+        ).stdout.split()
+
+    assert completed("ipv4 d") == ["demo", "doctor"]
+    assert completed("ipv4 trace --m") == ["--max-hops"]
 
 
 @pytest.mark.parametrize(

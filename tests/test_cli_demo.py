@@ -2,10 +2,13 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import pty
 import re
+import struct
 import subprocess
+import termios
 import time
 
 import pytest
@@ -61,23 +64,33 @@ def test_without_a_terminal_it_prints_plain_lines():
 
 
 @pytest.mark.privileged
-def test_on_a_terminal_it_draws_a_bar():
+@pytest.mark.parametrize(("columns", "width"), [(80, 32), (60, 21), (30, 0)])
+def test_on_a_terminal_it_draws_a_bar(columns, width):
     ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
     with open(ours, "rb", buffering=0) as terminal:
         with os.fdopen(theirs, "wb", buffering=0) as end:
-            program = subprocess.Popen([SCRIPT, "demo"], stdin=end, stdout=end, stderr=end)
+            environ = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+            program = subprocess.Popen(
+                [SCRIPT, "demo"], stdin=end, stdout=end, stderr=end, env=environ
+            )
         shown = b""
         with contextlib.suppress(OSError):  # EIO: the other end is closed
             while part := terminal.read(65536):
                 shown += part
         assert program.wait(15) == 0
     text = shown.decode().replace("\r\n", "\n")
+    drawn = re.findall(r"\r([^\r\n]*)", text)
+    assert len(drawn) >= 3
+    assert max(map(len, drawn)) < columns
+    if columns < 60:
+        return
     bars = re.findall(r"\r  \[(#*)(\.*)\] ([\d,]+) datagrams, [\d,]+/s ", text)
     assert len(bars) >= 3
-    assert {len(done) + len(left) for done, left, _ in bars} == {32}
+    assert {len(done) + len(left) for done, left, _ in bars} == {width}
     counts = [number(count) for _, _, count in bars]
     assert counts == sorted(counts)
-    assert bars[-1] == ("#" * 32, "", "300,000")
+    assert bars[-1] == ("#" * width, "", "300,000")
     assert HELLO.findall(text) == HELLOS
     assert_datagrams_arrived(text)
 

@@ -1,12 +1,18 @@
 """`ipv4 doctor`: what it says is what this machine does."""
 
+import contextlib
 import errno
 import importlib.metadata
+import itertools
 import json
+import os
 import platform
+import pty
+import re
 import resource
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,46 +80,99 @@ def test_one_capability_is_told_from_the_others():
     assert report["features"]["raw sockets"]["works"]
 
 
-def test_each_thing_has_a_line_with_its_state_and_meaning():
+def text(*, environ=(), **options):
+    """The doctor's words, as lines."""
+    return run("doctor", env=os.environ | dict(environ), **options).stdout.splitlines()
+
+
+def entry(lines, name):
+    """The line of a thing and those that belong to it, and all of it as one line."""
+    (at,) = [
+        i for i, line in enumerate(lines) if re.match(rf"  \S.*  {re.escape(name)}(  |$)", line)
+    ]
+    more = itertools.takewhile(lambda line: line.startswith(" " * 20), lines[at + 1 :])
+    return " ".join(" ".join([lines[at], *more]).split())
+
+
+def test_each_thing_has_its_state_and_meaning():
     report = examine()
-    lines = run("doctor").stdout.splitlines()
+    lines = text()
     for name, feature in report["features"].items():
-        state = "yes" if feature["works"] else "no"
-        (line,) = [line for line in lines if f"  {name}  " in line]
-        assert line.split()[0] == state
-        assert (feature["error"] or "")[:12] in line
+        found = entry(lines, name)
+        assert found.startswith(f"{'yes' if feature['works'] else 'no'} {name} ")
+        assert (feature["error"] or "")[:12] in found
     for name in (*CAPABILITIES, *SYSCTLS, "RLIMIT_NOFILE"):
-        (line,) = [line for line in lines if f"  {name}  " in line]
-        meaning = line.partition(f"  {name}  ")[2].strip()
-        assert len(meaning) > 10
+        assert len(entry(lines, name).partition(f" {name} ")[2]) > 10
     for name in SYSCTLS:
         if report["limits"][name] is not None:
-            (line,) = [line for line in lines if f"  {name}  " in line]
-            assert line.split("  ")[1] == report["limits"][name]
-            assert f"sudo sysctl -w {name}=" in line
+            assert entry(lines, name).startswith(f"{report['limits'][name]} {name} ")
+
+
+@pytest.mark.parametrize("width", [70, 80, 200])
+def test_lines_fit_the_terminal(width):
+    assert max(map(len, text(environ={"COLUMNS": str(width)}))) <= min(width, 100)
+    if width == 80:
+        assert max(map(len, without_privilege(text))) <= width
+
+
+def test_summary_ends_what_it_says():
+    report = examine(keep=())
+    lines = without_privilege(text)
+    lacking = [name for name, feature in report["features"].items() if not feature["works"]]
+    summary = " ".join(" ".join(lines[lines.index("Summary") :]).split())
+    works = len(report["features"]) - len(lacking)
+    assert f"{works} of {len(report['features'])} features work" in summary
+    for name in (*lacking, *CAPABILITIES):
+        assert name in summary
+
+
+def on_a_terminal(environ):
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "wb", buffering=0) as end:
+        program = subprocess.Popen([SCRIPT, "doctor"], stdin=end, stdout=end, env=environ)
+    shown = b""
+    with open(ours, "rb", buffering=0) as terminal:
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while part := terminal.read(65536):
+                shown += part
+        assert program.wait(15) == 0
+    return shown
+
+
+def test_colours_are_for_terminals_that_want_them():
+    plain = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    plain["TERM"] = "xterm"
+    assert b"\x1b[32myes" in on_a_terminal(plain)
+    assert b"\x1b" not in on_a_terminal(plain | {"NO_COLOR": "1"})
+    assert "\x1b" not in "".join(text())
 
 
 def test_every_feature_has_a_meaning():
     assert list(doctor.FEATURES) == list(ipv4.features())
 
 
-def test_what_is_missing_comes_with_the_way_to_get_it():
-    done = without_privilege(
-        lambda: subprocess.run([SCRIPT, "doctor"], capture_output=True, text=True, check=True)
-    )
-    (line,) = [line for line in done.stdout.splitlines() if "  CAP_NET_RAW  " in line]
-    assert line.startswith("  no ")
-    assert "sudo setcap cap_net_raw+ep /" in line
-    (line,) = [line for line in done.stdout.splitlines() if "  raw sockets  " in line]
-    assert "Operation not permitted" in line
-    assert "sudo setcap cap_net_raw+ep /" in line
+def test_what_is_missing_comes_with_the_ways_to_get_it_the_safest_first():
+    lines = without_privilege(text)
+    assert entry(lines, "CAP_NET_RAW").startswith("no ")
+    found = entry(lines, "raw sockets")
+    assert found.startswith("no ")
+    assert "Operation not permitted" in found
+    assert "takes CAP_NET_RAW" in found
+    summary = " ".join(" ".join(lines[lines.index("Summary") :]).split())
+    ways = [summary.index(way) for way in ("unshare", "AmbientCapabilities", "setcap", 'sudo "$(')]
+    assert ways == sorted(ways)
+    # Never on what other programs run: what that gives away is said.
+    system = os.path.realpath(sys._base_executable)
+    assert f"+ep {system}" not in summary
+    assert "every script of every user" in summary
+    assert "as good as root" in summary
 
 
 @pytest.mark.needs_faults
 def test_what_the_kernel_lacks_comes_with_the_one_that_has_it():
     udp_gro = ("setsockopt", socket.IPPROTO_UDP, 104)
     done = run_with_fault({udp_gro: errno.ENOPROTOOPT}, run, "doctor")
-    (line,) = [line for line in done.stdout.splitlines() if "(UDP_GRO)" in line]
-    assert line.startswith("  no ")
-    assert "Protocol not available" in line
-    assert line.endswith("takes Linux 5.0 or newer")
+    found = entry(done.stdout.splitlines(), "receive coalesced segments (UDP_GRO)")
+    assert found.startswith("no ")
+    assert "Protocol not available" in found
+    assert found.endswith("takes Linux 5.0 or newer")

@@ -93,6 +93,12 @@ def test_client_that_resets_is_no_error(pair):
     assert "Traceback" not in program.output
 
 
+def test_host_is_given_by_name(hosts):
+    with Program(hosts("a"), "mark-tcp", "--listen", "localhost:0") as program:
+        program.expect(r"^listening on 127\.0\.0\.1:\d+$")
+        assert program.interrupt() == 0
+
+
 def test_low_port_without_the_capability_is_one_sentence(hosts):
     with hosts("a").inside():
         done = without_privilege(

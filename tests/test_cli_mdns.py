@@ -1,7 +1,9 @@
 """`ipv4 mdns` asked by a real client (dig), by an independent encoder, and by bad company."""
 
+import random
 import signal
 import socket
+import struct
 import time
 
 import dns.flags
@@ -224,6 +226,51 @@ class TestSilence:
     def test_to_full_queriers_which_ask_from_port_5353(self, pair, responder):
         with pair.b.call(PacketConn.udp, ("10.1.0.2", 5353)) as conn:
             assert ask(conn, query("printer.local").to_wire(), wait=1) is None
+
+
+class TestSurvives:
+    @pytest.mark.parametrize("questions", [2, 1300, 1488])
+    def test_one_name_asked_for_again_and_again(self, responder, client, questions):
+        """A question that is answered as often as it is asked would outgrow any datagram."""
+        name = b"\x04twin\x05local\x00"
+        wire = struct.pack("!6H", 7, 0, questions, 0, 0, 0) + name + struct.pack("!HH", 1, 1)
+        wire += (b"\xc0\x0c" + struct.pack("!HH", 1, 1)) * (questions - 1)
+        found = ask(client, wire)
+        if questions < 1488:
+            (rrset,) = found[0].answer
+            assert len(rrset) == 2
+        else:  # the question alone fills what a response may have
+            responder.expect("not answered: its answer would outgrow a datagram")
+
+    def test_whatever_bytes_come(self, responder, client):
+        dice = random.Random(20261128)
+        sound = query("printer.local").to_wire()
+        for number in range(300):
+            wire = bytearray(sound)
+            if number % 3 == 0:
+                wire = dice.randbytes(dice.randrange(600))
+            elif number % 3 == 1:  # counts that promise more than there is, pointers to nowhere
+                wire[dice.randrange(2, len(wire))] = dice.randrange(256)
+            else:
+                kinds = (1, 6, 24, 41, 46, 249, 250, 255)  # OPT, SIG, TKEY, TSIG and so on
+                wire[4:12] = struct.pack("!4H", *(dice.randrange(3) for _ in range(4)))
+                record = struct.pack("!BHHIH", 0, dice.choice(kinds), 255, 0, 5) + bytes(5)
+                wire += record * dice.randrange(1, 4)
+            client.write_to(bytes(wire), (GROUP, 5353))
+            if number % 50 == 49:  # no more than the responder's queue holds
+                responder_answers(client)
+
+
+def responder_answers(conn):
+    """The responder has read all that came before, and lives."""
+    id = 0xA5A5
+    conn.write_to(query("scanner.local", id=id).to_wire(), (GROUP, 5353))
+    conn.set_read_deadline(time.monotonic() + 10)
+    buffer = bytearray(9000)
+    while True:
+        n, _, _ = conn.read_from(buffer)
+        if n > 2 and buffer[:2] == id.to_bytes(2, "big"):
+            return
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

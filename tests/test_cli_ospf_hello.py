@@ -1,5 +1,6 @@
 """`ipv4 ospf-hello` beside a real router (BIRD) and a real decoder (tshark)."""
 
+import random
 import re
 import signal
 import socket
@@ -175,6 +176,42 @@ def test_disagreement_is_told_once_and_makes_no_neighbor(pair, args, complaint):
         assert other.interrupt() == 0
     assert program.output.count("is no neighbour") == 1
     assert "neighbour 10.1.0.2" not in program.output
+
+
+def test_areas_are_taken_in_decimal(pair):
+    with (
+        Program(pair.a, "ospf-hello", "eth0", "--area", "258", *FAST) as one,
+        Program(pair.b, "ospf-hello", "eth0", "--area", "0.0.1.2", *FAST) as two,
+    ):
+        one.expect("router 10.1.0.1 in area 0.0.1.2 on eth0")
+        one.expect(r"neighbour 10\.1\.0\.2 at 10\.1\.0\.2: .* -> 2-Way")
+        assert one.interrupt() == two.interrupt() == 0
+
+
+def test_whatever_bytes_come_it_greets_on(pair):
+    dice = random.Random(20261128)
+    sound = ospf.Hello(
+        router_id=IPv4Address("10.1.0.2"),
+        area_id=IPv4Address(0),
+        mask=IPv4Address("255.255.255.0"),
+        hello_interval=1,
+        dead_interval=4,
+    ).encode()
+    with Program(pair.a, "ospf-hello", "eth0", *FAST) as program:
+        program.expect("router 10.1.0.1")
+        with pair.b.call(RawConn.ip, ospf.PROTOCOL) as conn:
+            way_out = ipv4.ControlMessage(ifindex=pair.b.call(socket.if_nametoindex, "eth0"))
+            for number in range(200):
+                packet = dice.randbytes(dice.randrange(200))
+                if number % 2:  # a Hello with one wrong byte, or cut short
+                    packet = bytearray(sound)
+                    packet[dice.randrange(len(packet))] ^= dice.randrange(1, 256)
+                    packet = bytes(packet[: dice.randrange(len(packet) + 1)])
+                conn.write_to(ospf.ip_header(packet), packet, way_out)
+            conn.write_to(ospf.ip_header(sound), sound, way_out)
+        program.expect("neighbour 10.1.0.2 at 10.1.0.2: Down -> Init")
+        assert program.interrupt() == 0
+    assert "Traceback" not in program.output
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

@@ -3,7 +3,7 @@
 Each subcommand is a file of its own, written to be read, with the same five names: ``SUMMARY``,
 ``DESCRIPTION`` and ``EPILOG`` for its help, ``add_arguments(parser)`` and ``run(args)``. Beside
 them stand the protocols that they speak (`ospf`, `icmp`) and what several of them need
-(`arguments`, `ifreq`, `privilege`, `progress`, `sandbox`).
+(`arguments`, `ifreq`, `layout`, `privilege`, `progress`, `sandbox`).
 """
 
 import argparse
@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+
+from . import layout
 
 __all__ = ["main"]
 
@@ -24,11 +26,13 @@ no network but its own.
 
 EPILOG = """\
 examples:
-  ipv4 demo                       raw packets and batches, on a loopback of its own
+  ipv4 demo                       raw packets and batches, on an own loopback
   ipv4 doctor                     what this machine lets the library do
   ipv4 trace --udp example.com    the route to a host, without any privilege
 
-`ipv4 COMMAND --help` explains a command and gives an example.
+`ipv4 COMMAND --help` explains a command and gives an example. With argcomplete
+(pip install 'ipv4[completion]') shells complete it, after
+  eval "$(register-python-argcomplete ipv4)".
 """
 
 
@@ -40,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ipv4",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
@@ -50,11 +54,21 @@ def build_parser() -> argparse.ArgumentParser:
             help=command.SUMMARY,
             description=command.DESCRIPTION,
             epilog=command.EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
         )
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Paragraphs as wide as the terminal, 80 columns where there is none; examples as they are."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=layout.columns())
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return layout.paragraphs(text, width, indent)
 
 
 class ShowVersion(argparse.Action):
@@ -68,6 +82,17 @@ class ShowVersion(argparse.Action):
 
         print(f"ipv4 {__version__}")
         parser.exit()
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell that completes a command line, where argcomplete is installed."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +115,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         By argparse (status 2), and with a sentence when something that the command needs is
         missing (status 1).
     """
+    if sys.stdout is None:  # the shell's `>&-`: what is written then goes nowhere
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     parser = build_parser()
+    complete(parser)
     args = parser.parse_args(argv)
     if args.command is None:
         parser.print_help()

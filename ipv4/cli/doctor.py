@@ -4,18 +4,20 @@ import argparse
 import json
 import platform
 import resource
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import ipv4
 
-from . import privilege
+from . import layout, privilege
 
 SUMMARY = "what this machine lets the library do, and how to change it"
 
 DESCRIPTION = """\
 Show what this machine lets the library do: kernel features, each tried out; the capabilities of
-this process; and the limits that sockets meet. Each line says what it means, and how to change it.
+this process; and the limits that sockets meet. The summary at the end says how to get what is
+missing, the safest way first. The exit status is 0, whatever is missing.
 """
 
 EPILOG = """\
@@ -69,6 +71,55 @@ FEATURES = {
     "other network namespaces": ("netns=: conns of other namespaces", "CAP_SYS_ADMIN"),
 }
 
+# The features under headings; what is in none comes last.
+GROUPS = {
+    "Sockets": (
+        "batches",
+        "raw sockets",
+        "ping sockets",
+        "other network namespaces",
+        "bound_interface",
+        "unicast_interface",
+        "freebind",
+        "transparent",
+        "broadcast",
+    ),
+    "Told of each packet": (
+        "receive TTL",
+        "receive destination and interface",
+        "receive TOS",
+        "receive timestamps",
+        "receive drop counter",
+        "receive original destination",
+        "receive options",
+        "receive coalesced segments (UDP_GRO)",
+        "timestamping",
+        "error queue",
+    ),
+    "Chosen for each packet": (
+        "send TTL per packet",
+        "send TOS per packet",
+        "send options per packet",
+        "send segments (UDP_SEGMENT)",
+        "options of every packet",
+        "path MTU discovery",
+        "mark",
+        "priority above 6",
+        "busy_poll",
+    ),
+    "Groups and filters": (
+        "multicast",
+        "source-specific multicast",
+        "multicast_all",
+        "router_alert",
+        "icmp_filter",
+        "minimum TTL on TCP",
+        "BPF filters",
+        "locked BPF filters",
+        "BPF steering of SO_REUSEPORT",
+    ),
+}
+
 CAPABILITIES = {
     "CAP_NET_RAW": "raw sockets: RawConn, PacketConn.ip, transparent",
     "CAP_NET_ADMIN": "mark, priority above 6, buffers beyond rmem_max and wmem_max",
@@ -88,6 +139,13 @@ SYSCTLS = {
 
 # What to set where "a larger number" would be no answer.
 RAISED = {"net.ipv4.ping_group_range": "0 2147483647"}
+
+
+NAME, VALUE = 27, 12
+"""Columns of an entry's name, and of a limit's value."""
+
+BOLD, RED, GREEN = 1, 31, 32
+"""Of SGR (ECMA-48)."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,39 +186,96 @@ def reason(error: Exception | None) -> str | None:
 
 
 def show(report: dict[str, Any]) -> None:
-    """One line for each thing."""
-    print(f"ipv4 {report['ipv4']}, {report['python']}, {report['kernel']}, {report['libc']}")
+    """One entry for each thing, and a summary."""
+    versions = (report[name] for name in ("ipv4", "python", "kernel", "libc"))
+    print("\n".join(layout.wrapped("ipv4 " + ", ".join(versions), 0)))
+    for title, names in grouped(report["features"]).items():
+        heading(title)
+        for name in names:
+            feature = report["features"][name]
+            meaning, takes = FEATURES.get(name, ("", ""))
+            if not feature["works"]:
+                meaning = f"{meaning}: {feature['error']}{takes_text(takes)}"
+            entry(yes(feature["works"]), name, meaning)
 
-    print("\nKernel features, tried with the privileges of this process")
-    for name, feature in report["features"].items():
-        meaning, takes = FEATURES[name]
-        if not feature["works"]:
-            meaning += f": {feature['error']}{remedy(takes)}"
-        line(yes(feature["works"]), name, meaning)
-
-    print("\nCapabilities of this process")
+    heading("Capabilities of this process")
     for name, held in report["capabilities"].items():
-        line(yes(held), name, CAPABILITIES[name] + ("" if held else remedy(name)))
+        entry(yes(held), name, CAPABILITIES[name])
 
-    print("\nLimits")
+    heading("Limits")
     for name, meaning in SYSCTLS.items():
         value = report["limits"][name]
         if value is None:
-            line("-", name, f"{meaning}; not to be seen in this network namespace")
+            entry("-", name, f"{meaning}; not to be seen in this network namespace", VALUE)
         else:
-            line(value, name, f"{meaning}; sudo sysctl -w {name}='{RAISED.get(name, 'N')}'")
-    line(report["limits"]["RLIMIT_NOFILE"], "RLIMIT_NOFILE", "descriptors at once; ulimit -n N")
+            entry(value, name, meaning, VALUE)
+    files = report["limits"]["RLIMIT_NOFILE"]
+    entry(files, "RLIMIT_NOFILE", "descriptors at once; ulimit -n N", VALUE)
+    paragraph("To change one: sudo sysctl -w NAME=N, and in /etc/sysctl.d for good.")
+    summarize(report)
 
 
-def line(value: str, name: str, meaning: str) -> None:
-    print(f"  {value:<10}  {name:<36}  {meaning}".rstrip())
+def summarize(report: dict[str, Any]) -> None:
+    """What works, what does not for the lack of what, and how to get that."""
+    features = report["features"]
+    lacking = [name for name, feature in features.items() if not feature["works"]]
+    heading("Summary")
+    if not lacking:
+        paragraph(f"All {len(features)} features work.")
+    else:
+        count = f"{len(features) - len(lacking)} of {len(features)} features work."
+        paragraph(f"{count} Missing: {', '.join(lacking)}.")
+    capabilities = [name for name, held in report["capabilities"].items() if not held]
+    if "ping sockets" in lacking:
+        raised = RAISED["net.ipv4.ping_group_range"]
+        paragraph(f"Ping sockets: sudo sysctl -w net.ipv4.ping_group_range='{raised}'")
+    if not capabilities:
+        return
+    paragraph(f"Not held: {', '.join(capabilities)}. To get what a program needs of them:")
+    for number, (command, comes) in enumerate(privilege.advice(capabilities), 1):
+        paragraph(f"{number}. {command}")
+        paragraph(comes, 5)
+    paragraph(privilege.given_away(capabilities))
 
 
-def remedy(takes: str) -> str:
-    """How to get what is missing, to follow what is said of it."""
-    if takes in privilege.CAPABILITIES:
-        return f"; sudo setcap {privilege.grant(takes)}"
-    return f"; takes {takes} or newer" if takes else ""
+def grouped(features: Iterable[str]) -> dict[str, list[str]]:
+    """The features under their headings."""
+    groups = {
+        title: [name for name in names if name in features] for title, names in GROUPS.items()
+    }
+    known = {name for names in groups.values() for name in names}
+    groups["Other"] = [name for name in features if name not in known]
+    return {title: names for title, names in groups.items() if names}
+
+
+def heading(title: str) -> None:
+    print("\n" + layout.coloured(title, BOLD))
+
+
+def paragraph(text: str, margin: int = 2) -> None:
+    for line in layout.wrapped(text, margin):
+        print(" " * margin + line)
+
+
+def entry(state: str, name: str, meaning: str, width: int = 3) -> None:
+    """A state, what has it, and in the column beside it what that means."""
+    colour = {"yes": GREEN, "no": RED}.get(state)
+    shown = f"{state:<{width}}"
+    margin = 2 + width + 2 + NAME + 2
+    lines = layout.wrapped(meaning, margin)
+    first = lines.pop(0) if len(name) <= NAME else ""
+    print(
+        f"  {layout.coloured(shown, colour) if colour else shown}  {name:<{NAME}}  {first}".rstrip()
+    )
+    for line in lines:
+        print(" " * margin + line)
+
+
+def takes_text(takes: str) -> str:
+    """What a feature takes, to follow what is said of it."""
+    if not takes:
+        return ""
+    return f"; takes {takes}" + ("" if takes in privilege.CAPABILITIES else " or newer")
 
 
 def yes(works: bool) -> str:

@@ -1,8 +1,11 @@
 """``ipv4 mark-tcp``: a TCP server whose segments carry a type of service and TTL."""
 
 import argparse
+import errno
 import socket
+import sys
 import threading
+import time
 from contextlib import suppress
 
 from ipv4 import Conn
@@ -34,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A:P",
         type=arguments.endpoint,
         default="127.0.0.1:1024",
-        help="address and port (default: 127.0.0.1:1024)",
+        help="address or name, and port (default: 127.0.0.1:1024)",
     )
     add(
         "--tos",
@@ -58,14 +61,29 @@ def run(args: argparse.Namespace) -> int:
         # The kernel answers a SYN before the connection can be accepted: with the listener's marks.
         mark(listener, args.tos, args.ttl)
         with privilege.needed("mark-tcp", "CAP_NET_BIND_SERVICE", "take a port above 1023"):
-            listener.bind(args.listen)
+            try:
+                listener.bind(args.listen)
+            except PermissionError:
+                raise
+            except OSError as error:
+                host, port = args.listen
+                sys.exit(f"ipv4 mark-tcp: cannot listen on {host}:{port}: {error.strerror}")
         listener.listen()
         host, port = listener.getsockname()
         with suppress(KeyboardInterrupt):
             # Who reads this may interrupt us at once.
             print(f"listening on {host}:{port}")
             while True:
-                sock, peer = listener.accept()
+                try:
+                    sock, peer = listener.accept()
+                except ConnectionAbortedError:
+                    continue  # it was there when the kernel woke us, and is gone
+                except OSError as error:
+                    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        raise
+                    # Each client has a descriptor and PATIENCE; the next waits for one to be free.
+                    time.sleep(0.1)
+                    continue
                 serve = threading.Thread(
                     target=greet, args=(sock, peer, args.tos, args.ttl), daemon=True
                 )

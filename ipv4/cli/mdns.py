@@ -1,6 +1,7 @@
 """``ipv4 mdns``: answers one-shot multicast DNS queries (RFC 6762 sections 5.1 and 6.7)."""
 
 import argparse
+import errno
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ dig hears no mDNS answers, whoever sends them, from its version 9.18 on; dnspyth
 
 GROUP = "224.0.0.251"
 PORT = 5353
+LONGEST_ANSWER = 9000 - 28
+"""Bytes that a response may have beside its headers (RFC 6762 section 17)."""
 LONGEST_TTL = 10
 """Seconds that a plain resolver may keep an answer, as nothing will tell it of a change."""
 
@@ -46,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "records",
         metavar="NAME=ADDRESS",
+        type=arguments.record,
         nargs="+",
         help="a name and its address; .local is added to a name without a dot",
     )
@@ -74,29 +78,35 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_zone(records: list[str]) -> "dict[Name, list[str]]":
+def read_zone(records: list[tuple[str, str]]) -> "dict[Name, list[str]]":
     """The addresses of each name."""
     import dns.exception
     import dns.name
 
     zone: dict[dns.name.Name, list[str]] = {}
-    for record in records:
-        text, _, address = record.rpartition("=")
+    for text, address in records:
         try:
             name = dns.name.from_text(text if "." in text else f"{text}.local")
-            if not text:
-                raise argparse.ArgumentTypeError("the name is missing")
-            zone.setdefault(name, []).append(str(arguments.address(address)))
-        except (dns.exception.DNSException, UnicodeError, argparse.ArgumentTypeError) as error:
-            sys.exit(f"ipv4 mdns: {record!r} is not NAME=ADDRESS: {error}")
+        except (dns.exception.DNSException, UnicodeError) as error:
+            sys.exit(f"ipv4 mdns: {text!r} is no name of the DNS: {error}")
+        zone.setdefault(name, []).append(address)
     return zone
 
 
 def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]") -> None:
     """Answer queries until interrupted."""
+    import dns.exception
+
     buffer = bytearray(9000)
     while True:
-        n, cm, peer = conn.read_from(buffer)
+        try:
+            n, cm, peer = conn.read_from(buffer)
+        except OSError as error:
+            if error.errno in (errno.EBADF, errno.ENOTSOCK):
+                raise
+            # Of this datagram, or of an answer that could not be taken: the next may be sound.
+            print(f"a query was not read: {error.strerror}")
+            continue
         if cm is None or str(cm.dst) != GROUP or cm.ifindex != ifindex or peer[1] == PORT:
             continue
         response = answer(bytes(buffer[:n]), zone)
@@ -104,7 +114,10 @@ def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]") -> None
             continue
         try:
             # reply() answers from where the query came in: our address on that interface.
-            conn.write_to(response.to_wire(), peer, cm.reply())
+            conn.write_to(response.to_wire(max_size=LONGEST_ANSWER), peer, cm.reply())
+        except dns.exception.TooBig:
+            print(f"{peer[0]}:{peer[1]} not answered: its answer would outgrow a datagram")
+            continue
         except OSError as error:
             print(f"{peer[0]}:{peer[1]} not answered: {error.strerror}")
             continue
@@ -124,20 +137,25 @@ def answer(wire: bytes, zone: "dict[Name, list[str]]") -> "Message | None":
 
     try:
         query = dns.message.from_wire(wire)
-    except dns.exception.DNSException:
+        if query.flags & dns.flags.QR or query.opcode() != dns.opcode.QUERY:
+            return None
+        response = dns.message.make_response(query)
+    except Exception:
+        # Whatever a stranger's bytes can make dnspython raise, and it is more than its own errors:
+        # what cannot be read is not answered.
         return None
-    if query.flags & dns.flags.QR or query.opcode() != dns.opcode.QUERY:
-        return None
-    response = dns.message.make_response(query)
     response.flags = dns.flags.QR | dns.flags.AA  # nothing here recurses (section 18)
+    answered = set()
     for question in query.question:
         # The top bit of the class asks for a unicast answer (section 5.4), which this one is.
         asked_class = question.rdclass & 0x7FFF
         if (
             question.name in zone
+            and question.name not in answered  # however often it is asked for
             and question.rdtype in (dns.rdatatype.A, dns.rdatatype.ANY)
             and asked_class in (dns.rdataclass.IN, dns.rdataclass.ANY)
         ):
+            answered.add(question.name)
             response.answer.append(
                 dns.rrset.from_text_list(question.name, LONGEST_TTL, "IN", "A", zone[question.name])
             )

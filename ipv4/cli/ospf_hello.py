@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--area",
         metavar="A",
-        type=arguments.address,
+        type=arguments.area,
         default="0.0.0.0",
-        help="our area (default: 0.0.0.0)",
+        help="our area, as an address or in decimal (default: 0.0.0.0)",
     )
     add(
         "--mask",
