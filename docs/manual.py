@@ -268,6 +268,9 @@ class Enumeration(Generated):
             value = f"0x{member.value:x}" if flags and member.value > 9 else member.value
             lines += [f"   .. py:attribute:: {member.name}", f"      :value: {value}", ""]
             lines += [f"      {line}" for line in said.get(member.name, "").splitlines()] + [""]
+        for name, each in vars(cls).items():
+            if isinstance(each, property):
+                lines += [f"   .. autoattribute:: {path}.{name}", "      :no-value:", ""]
         return lines
 
 
@@ -448,6 +451,12 @@ class Command(Generated):
         return lines
 
 
+def drawing(lines):
+    """Inline, so that it takes the page's colours; in a box, which scrolls on a phone."""
+    box = ['<div class="drawing-box">', *lines, "</div>"]
+    return [".. raw:: html", "", *(f"   {line}" for line in box), ""]
+
+
 class BenchDrawing(Generated):
     """README's figures as bars, so that they stand once."""
 
@@ -473,7 +482,7 @@ class BenchDrawing(Generated):
         c = left + scale
         out.append(f'<path class="line" d="M{c} 18V{height}" stroke-dasharray="3 3"/>')
         out.append(f'{small} x="{c}" y="12" text-anchor="middle">C = 1</text></svg>')
-        return [".. raw:: html", "", *(f"   {line}" for line in out), ""]
+        return drawing(out)
 
 
 class FloorsDrawing(Generated):
@@ -497,7 +506,7 @@ class FloorsDrawing(Generated):
             if at < len(rooms) - 1:
                 out.append(f'<path class="line" d="M320 {y + 32}v12m-4-5 4 5 4-5"/>')
         out.append("</svg>")
-        return [".. raw:: html", "", *(f"   {line}" for line in out), ""]
+        return drawing(out)
 
 
 # --- links to the source, of compiled modules too -------------------------------------------------

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -240,6 +241,19 @@ def test_the_first_program_is_short():
     first = next(blocks(ROOT / "README.md"))
     assert first.language == "python"
     assert len([line for line in first.text.splitlines() if line]) <= 10
+
+
+def test_the_readme_reads_whole_on_a_package_index():
+    """Every link is absolute, below the project's address, and leads to a file that is there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    source = project["urls"]["Source"]
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert len(links) > 5
+    for link in [*links, *project["urls"].values()]:
+        assert link.startswith(source), link
+        found = re.fullmatch(r"/(?:blob|raw)/main/(.+)|/issues|", link.removeprefix(source))
+        assert found, link
+        assert not found[1] or (ROOT / found[1]).exists(), link
 
 
 def test_the_quick_start_is_two_commands():
