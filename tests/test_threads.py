@@ -322,6 +322,19 @@ def test_a_forked_child_goes_on(conn):
     other.close()
 
 
+def test_the_books_balance_under_signals_forks_closes_and_greenlets():
+    """Minutes of it: ``python tests/stress/threads.py --seconds 300``."""
+    program = Path(__file__).parent / "stress" / "threads.py"
+    done = subprocess.run(
+        [sys.executable, "-P", program, "--seconds", "6"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"PYTHONPATH": str(program.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.needs("strace")
 @pytest.mark.unsanitized
 def test_nothing_but_the_call_itself_reaches_the_kernel(tmp_path):
