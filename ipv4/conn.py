@@ -18,13 +18,16 @@ class Conn(Endpoint, UnicastOptions):
 
     Parameters
     ----------
-    sock : socket.socket
-        An open AF_INET socket. It stays usable; `close` closes it.
+    sock : socket.socket or int
+        An open AF_INET socket. It stays usable; `close` closes it. Also a socket of gevent or
+        eventlet, patched or not: calls then wait in their hub, and other greenlets go on; an
+        asyncio ``TransportSocket``, which its transport closes and not `close`; the number of a
+        descriptor, which the conn then owns.
 
     Raises
     ------
     TypeError
-        If `sock` is no ``socket.socket``.
+        If `sock` is none of these, by its type.
     ValueError
         If it is of another address family.
     OSError
@@ -48,14 +51,14 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
 
     Parameters
     ----------
-    sock : socket.socket
-        An open AF_INET socket that is no stream. It stays usable; `close` closes it. `udp`, `ip`
-        and `ping` open one.
+    sock : socket.socket or int
+        An open AF_INET socket that is no stream, in any form that `Conn` takes. It stays usable;
+        `close` closes it. `udp`, `ip` and `ping` open one.
 
     Raises
     ------
     TypeError
-        If `sock` is no ``socket.socket``.
+        If `sock` is none of these, by its type.
     ValueError
         If it is of another address family, or a stream socket.
     OSError
@@ -64,9 +67,9 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
 
     __slots__ = ("__weakref__",)
 
-    def _check_kind(self, sock):
-        if sock.type not in (socket.SOCK_DGRAM, socket.SOCK_RAW):
-            raise ValueError(f"sock must be a datagram or raw socket, not {sock.type!r}")
+    def _check_kind(self, kind):
+        if kind not in (socket.SOCK_DGRAM, socket.SOCK_RAW):
+            raise ValueError(f"sock must be a datagram or raw socket, not {kind!r}")
 
     @classmethod
     def udp(
@@ -167,14 +170,14 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
 
     Parameters
     ----------
-    sock : socket.socket
-        An open AF_INET raw socket; IP_HDRINCL is set on it. It stays usable; `close` closes it.
-        `ip` opens one.
+    sock : socket.socket or int
+        An open AF_INET raw socket, in any form that `Conn` takes; IP_HDRINCL is set on it. It
+        stays usable; `close` closes it. `ip` opens one.
 
     Raises
     ------
     TypeError
-        If `sock` is no ``socket.socket``.
+        If `sock` is none of these, by its type.
     ValueError
         If it is of another address family, or not raw.
     OSError
@@ -185,11 +188,15 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
 
     def __init__(self, sock):
         super().__init__(sock)
-        self._set_int(KERNEL["IPPROTO_IP"], KERNEL["IP_HDRINCL"], 1, "IP_HDRINCL")
+        try:
+            self._set_int(KERNEL["IPPROTO_IP"], KERNEL["IP_HDRINCL"], 1, "IP_HDRINCL")
+        except BaseException:
+            self.detach()  # a refused socket stays open
+            raise
 
-    def _check_kind(self, sock):
-        if sock.type != socket.SOCK_RAW:
-            raise ValueError(f"sock must be a raw socket, not {sock.type!r}")
+    def _check_kind(self, kind):
+        if kind != socket.SOCK_RAW:
+            raise ValueError(f"sock must be a raw socket, not {kind!r}")
 
     @classmethod
     def ip(cls, protocol, address="0.0.0.0", *, netns=None, **options):

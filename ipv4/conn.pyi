@@ -1,9 +1,9 @@
-import socket
 from typing import Self, SupportsIndex, TypedDict
 
 from typing_extensions import Buffer, Unpack
 
 from ._types import Address, InterfaceLike
+from .engine.anysocket import _SocketLike
 from .engine.endpoint import Endpoint
 from .engine.multicast import Membership
 from .engine.packet import PacketTransfer, RawTransfer
@@ -73,7 +73,7 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
     ) -> Self: ...
 
 class RawConn(RawTransfer, RawOptions, Membership, Filtering):
-    def __init__(self, sock: socket.socket) -> None: ...
+    def __init__(self, sock: _SocketLike | int) -> None: ...
     @classmethod
     def ip(
         cls,

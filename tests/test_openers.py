@@ -62,7 +62,7 @@ def test_another_kind_of_socket_is_refused_and_left_open(cls, family, kind, mess
 @pytest.mark.parametrize("cls", [Conn, PacketConn, RawConn])
 @pytest.mark.parity("NewConn", "NewPacketConn", "NewRawConn")
 def test_what_is_no_open_socket_is_refused(cls):
-    for wrong in (None, 5, "sock", object(), [1]):
+    for wrong in (None, 5.0, "sock", object(), [1]):
         with pytest.raises(TypeError, match=r"^sock must be a socket\.socket"):
             cls(wrong)
     sock = socket.socket(socket.AF_INET, DGRAM)

@@ -4,6 +4,8 @@ from typing import NoReturn, Self
 
 from typing_extensions import disjoint_base
 
+from .anysocket import _SocketLike
+
 class Unraised:
     err_msg: str
     exc_type: type[BaseException]
@@ -14,7 +16,7 @@ class Unraised:
 
 @disjoint_base
 class Descriptor:
-    def __init__(self, sock: _socket.socket) -> None: ...
+    def __init__(self, sock: _SocketLike | int) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(
         self,

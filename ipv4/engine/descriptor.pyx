@@ -17,9 +17,10 @@ from libc.errno cimport EBADF
 from ..wire.boundary cimport shown
 from .process cimport generation
 
-import _socket
 import socket
 import sys
+
+from .anysocket import OWN, adopt, facts
 
 
 @cython.no_gc_clear  # sock_fd points into _sock, which must stay as long as this object
@@ -35,16 +36,29 @@ cdef class Descriptor:
     def __init__(self, sock):
         if self._sock is not None:
             raise TypeError(f"{type(self).__name__} has its socket already")
-        if not isinstance(sock, socket.socket):
-            raise TypeError(f"sock must be a socket.socket, not {type(sock).__name__}")
-        cdef int fd = sock.fileno()
+        adopted, loop, closes = adopt(sock)
+        cdef bint by_number = isinstance(sock, int)
+        try:
+            self.take(adopted)
+        except BaseException:
+            if by_number:
+                adopted.detach()
+            raise
+        self._loop = loop
+        self.closes = closes
+        self.owned = by_number
+
+    cdef int take(self, object sock) except -1:
+        cdef const int *number = descriptor_of(sock)
+        cdef int fd, type_, protocol
+        fd = sock.fileno() if number == &UNSEEN else number[0]
         if fd < 0:
             raise OSError(EBADF, "Bad file descriptor: sock is closed")
-        if sock.family != socket.AF_INET:
-            raise ValueError(f"sock must be an AF_INET socket, not {sock.family!r}")
-        cdef const int *number = find_descriptor(sock, fd)
-        self._check_kind(sock)
-        cdef int type_ = sock.type, protocol = sock.proto
+        family, kind, protocol = facts(sock)
+        type_ = kind
+        if family != socket.AF_INET:
+            raise ValueError(f"sock must be an AF_INET socket, not {family!r}")
+        self._check_kind(kind)
         if self._sock is not None:  # what ran above may have called this
             raise TypeError(f"{type(self).__name__} has its socket already")
         self._type = type_
@@ -53,18 +67,24 @@ cdef class Descriptor:
         self.sock_fd = number
         self.generation = generation()
         self.fd = fd
+        return 0
 
-    def _check_kind(self, sock):
-        """Refuse a socket of a kind that the class is not for."""
+    def _check_kind(self, kind):
+        """Refuse a kind of socket (SOCK_DGRAM and so on) that the class is not for."""
 
     # What calls ask
 
-    cdef bint is_open(self) noexcept:
-        return self.fd >= 0 and self.sock_fd[0] == self.fd
+    cdef bint is_open(self) except -1:
+        cdef int fd = self.fd
+        if fd < 0:
+            return False
+        if self.sock_fd == &UNSEEN:  # its fileno() may run anything, that closes the conn too
+            return self._sock.fileno() == fd and self.fd == fd
+        return self.sock_fd[0] == fd
 
     cdef int live_fd(self) except -1:
         """The descriptor, for a call that starts now."""
-        if self.fd < 0 or self.sock_fd[0] != self.fd:
+        if (self.fd < 0 or self.sock_fd[0] != self.fd) and not self.is_open():
             if self._sock is None:
                 raise OSError(EBADF, "Bad file descriptor: no socket: call super().__init__(sock)")
             raise OSError(EBADF, "Bad file descriptor: the conn is closed")
@@ -108,7 +128,7 @@ cdef class Descriptor:
             self.forget_parent()
         if self.fd >= 0:
             self.fd = -1
-            self.unfinished = True
+            self.unfinished = self.closes
             self.wake_all()
         if self.users == 0 and self.unfinished:
             self.finish()
@@ -117,18 +137,19 @@ cdef class Descriptor:
         """Close the socket; it stays unfinished until the socket's own close returned."""
         if self.finishing:  # it was that close, or a signal handler in it, that called us
             return 0
+        cdef bint own = issubclass(type(self._sock), OWN)
         self.finishing = True
         try:
-            if type(self._sock) is socket.socket and self._sock._io_refs <= 0:
+            if own and type(self._sock) is socket.socket and self._sock._io_refs <= 0:
                 # What its close does, without a moment at which a signal handler could run.
                 self._sock._closed = True
-                _socket.socket.close(self._sock)
+                OWN.close(self._sock)
             else:
                 self._sock.close()
             self.unfinished = False
         except BaseException:
-            if isinstance(self._sock, _socket.socket):
-                _socket.socket.close(self._sock)  # the number, at least, is given back
+            if own:
+                OWN.close(self._sock)  # the number, at least, is given back
             raise
         finally:
             self.finishing = False
@@ -226,18 +247,36 @@ class Unraised:
         self.object = sock
 
 
-cdef const int *find_descriptor(object sock, int fd) except NULL:
+cdef int UNSEEN = -1  # in the place of a descriptor that cannot be seen in memory: no socket has it
+
+
+cdef const int *descriptor_of(object sock) noexcept:
     """Where a socket object keeps its descriptor, to see it closed behind the conn's back.
 
-    CPython keeps descriptor and family side by side right behind the object's head; that they
-    are found there is checked, so another layout is refused and never misread.
+    CPython's own keep it right behind the object's head. Whatever else stands for a socket, and
+    its own where that is not so, is asked by its ``fileno()`` before each call.
     """
-    cdef int *pair = <int *>(<char *><PyObject *>sock + sizeof(PyObject))
-    if pair[0] != fd or pair[1] != socket.AF_INET:
-        raise NotImplementedError(
-            f"sockets of {sys.implementation.name} {sys.version.split()[0]} have an unknown layout"
-        )
-    return pair
+    if in_memory and issubclass(type(sock), OWN):
+        return <const int *>(<char *><PyObject *>sock + sizeof(PyObject))
+    return &UNSEEN
+
+
+cdef bint seen_in_memory() except -1:
+    """Whether CPython's own sockets show their descriptor where `descriptor_of` looks."""
+    cdef const int *number
+    if OWN.__basicsize__ < sizeof(PyObject) + sizeof(int):
+        return False
+    try:
+        sock = OWN(socket.AF_INET, socket.SOCK_DGRAM)
+    except OSError:  # none to be had here
+        return False
+    number = <const int *>(<char *><PyObject *>sock + sizeof(PyObject))
+    cdef bint there = number[0] == sock.fileno()
+    sock.close()
+    return there and number[0] == -1
+
+
+cdef bint in_memory = seen_in_memory()
 
 
 cdef int raise_closed() except -1:

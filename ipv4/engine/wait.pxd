@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uintptr_t
 
+from ..libc.socket cimport pollfd
 from .descriptor cimport Descriptor
 
 cdef extern from *:
@@ -51,6 +52,7 @@ cdef class Waiting(Descriptor):
     cdef int start_clock(self, int fd, int direction, Attempt *attempt) except -1
     cdef int64_t time_left(self, int direction, Attempt *attempt) except -2
     cdef int poll(self, Waiter *waiter, int fd, int direction, Attempt *attempt) except -1
+    cdef int wait_in_loop(self, pollfd *fds, int64_t left) except -1
     cdef Waiter *enlist(self) except NULL
     cdef void delist(self, Waiter *waiter) noexcept
     cdef int raise_timeout(self, int direction, bint by_deadline) except -1

@@ -17,6 +17,7 @@ from ..libc.socket cimport (
     close as c_close,
     coarse_ns,
     edge_open,
+    meet_open,
     monotonic_ns,
     poll_ns,
     pollfd,
@@ -301,6 +302,9 @@ cdef class Waiting(Descriptor):
             if fds[0].fd < 0 or fds[1].fd < 0:
                 left = BLIND_SLICE if left < 0 else min(left, <int64_t>BLIND_SLICE)
             fds[0].revents = fds[1].revents = 0
+            if self._loop is not None:
+                self.wait_in_loop(fds, left)
+                left = 0
             with nogil:
                 rc = poll_ns(fds, 2, left)
                 err = errno
@@ -312,7 +316,7 @@ cdef class Waiting(Descriptor):
                 self.forget_parent()
             elif fds[1].revents:
                 waker_drain(waiter.ends)
-            if self.fd != fd or self.sock_fd[0] != fd:
+            if self.fd != fd or not self.is_open():
                 raise_closed()
             if rc > 0 and fds[0].revents:
                 if not fds[0].revents & fds[0].events:
@@ -323,6 +327,23 @@ cdef class Waiting(Descriptor):
             if fds[0].fd < 0 and rc == 0:
                 self.check_deadline(direction)
                 return 0
+
+    cdef int wait_in_loop(self, pollfd *fds, int64_t left) except -1:
+        """Have gevent's or eventlet's hub wait for what poll would: others go on meanwhile."""
+        # A descriptor of this call's own stands for both: it meets nothing that the hub has of
+        # the socket's number, and what is signalled by other threads reaches it.
+        cdef int both = meet_open(fds, 2)
+        try:
+            if both >= 0:
+                self._loop.wait(both, None if left < 0 else left * 1e-9)
+            else:
+                if left < 0 or left > BLIND_SLICE:
+                    left = BLIND_SLICE
+                self._loop.sleep(left * 1e-9)
+        finally:
+            if both >= 0:
+                c_close(both)
+        return 0
 
     cdef Waiter *enlist(self) except NULL:
         """Count a call that waits, where others find it."""

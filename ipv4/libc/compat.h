@@ -213,6 +213,36 @@ static inline int ipv4_edge_open(int fd, int direction, int *ready) {
 #endif
 }
 
+/* A descriptor that is readable while poll(2) of these would return at once; -1 where there is none.
+ * For event loops that wait for one descriptor. */
+static inline int ipv4_meet_open(const struct pollfd *fds, unsigned int count) {
+#if HAVE_EPOLL_CREATE1
+  struct epoll_event event;
+  unsigned int i;
+  int ep = epoll_create1(EPOLL_CLOEXEC);
+  if (ep < 0) return -1;
+  memset(&event, 0, sizeof event);
+  for (i = 0; i < count; i++) {
+    if (fds[i].fd < 0) continue;
+    event.events = 0; /* errors come unasked */
+    if (fds[i].events & POLLIN) event.events |= EPOLLIN;
+    if (fds[i].events & POLLOUT) event.events |= EPOLLOUT;
+    if (epoll_ctl(ep, EPOLL_CTL_ADD, fds[i].fd, &event) < 0) {
+      int saved = errno;
+      close(ep);
+      errno = saved;
+      return -1;
+    }
+  }
+  return ep;
+#else
+  (void)fds;
+  (void)count;
+  errno = ENOSYS;
+  return -1;
+#endif
+}
+
 /* poll(2) that takes nanoseconds; ns < 0 waits for ever. */
 static inline int ipv4_poll(struct pollfd *fds, unsigned int count, int64_t ns) {
 #if HAVE_PPOLL

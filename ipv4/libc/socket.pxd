@@ -155,6 +155,7 @@ cdef extern from "compat.h" nogil:
     void waker_signal "ipv4_waker_signal"(int *ends)
     void waker_drain "ipv4_waker_drain"(int *ends)
     int edge_open "ipv4_edge_open"(int fd, int direction, int *ready)
+    int meet_open "ipv4_meet_open"(const pollfd *fds, unsigned int count)
     int poll_ns "ipv4_poll"(pollfd *fds, unsigned int count, int64_t ns)
     int setns_net "ipv4_setns_net"(int fd)
     int64_t monotonic_ns "ipv4_monotonic"()
