@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 import socket
@@ -107,6 +108,17 @@ class TestRoute:
         done = run("trace", *kind, "host.invalid", host=pair.a, check=False, timeout=60)
         assert done.returncode == 1
         assert re.fullmatch(r"ipv4 trace: host\.invalid: .+\n", done.stderr)
+
+
+def test_json_is_an_object_a_hop(chain):
+    done = trace(chain.client, "--json", "--probes", "2", "10.0.3.2")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [hop["hop"] for hop in found] == [1, 2, 3]
+    for hop, router in zip(found, ROUTE, strict=False):
+        assert hop["lost"] == 0
+        assert [answer["address"] for answer in hop["answers"]] == [router] * 2
+        assert all(0 < answer["ms"] < 1000 for answer in hop["answers"])
+        assert all(answer["control"].startswith("ttl=") for answer in hop["answers"])
 
 
 def test_control_message_of_each_answer(chain):

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import json
 import os
 import secrets
 import select
@@ -81,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="seconds to wait for the answers of a hop (default: 2)",
     )
     add("--numeric", action="store_true", help="do not look up the names of the hops")
+    add("--json", action="store_true", help="print a JSON object for each hop instead, one a line")
 
 
 @dataclass
@@ -110,10 +112,12 @@ def run(args: argparse.Namespace) -> int:
     names = Names() if not args.numeric else None
     with closing(prober):
         try:
-            print(f"trace to {args.host} ({target}), at most {args.max_hops} hops")
+            if not args.json:
+                print(f"trace to {args.host} ({target}), at most {args.max_hops} hops")
             for hop in range(1, args.max_hops + 1):
                 answers = probe_hop(prober, hop, args.probes, args.timeout, names)
-                print_hop(hop, answers, args.probes, names)
+                show = print_json if args.json else print_hop
+                show(hop, answers, args.probes, names)
                 if any(answer.last for answer in answers):
                     return 0
         except PermissionError as error:
@@ -199,6 +203,21 @@ def print_hop(hop: int, answers: list[Answer], probes: int, names: "Names | None
         who = f"{address} ({name})" if name else address
         print("  ".join(filter(None, (number, who, *times, mark, control))))
         number = "   "
+
+
+def print_json(hop: int, answers: list[Answer], probes: int, names: "Names | None") -> None:
+    """One object: each answer in the order in which it came, and how many probes got none."""
+    told = [
+        {
+            "address": answer.address,
+            "name": (names.get(answer.address) if names else "") or None,
+            "ms": round(1000 * answer.elapsed, 3),
+            "mark": answer.mark or None,
+            "control": answer.control or None,
+        }
+        for answer in answers
+    ]
+    print(json.dumps({"hop": hop, "answers": told, "lost": probes - len(answers)}))
 
 
 class Stopwatch:
