@@ -6,15 +6,18 @@ length is looked at; every message of a batch bears a payload of its own, and af
 taken the last ones are verified byte by byte, and nothing may be left in the queue.
 """
 
+import os
 import socket
 import struct
+import sys
 from contextlib import suppress
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 
 SIZE = 64
 PAYLOADS = [bytes((i + j) & 255 for i in range(SIZE)) for j in range(1024)]
 PAYLOAD = PAYLOADS[0]
 SEGMENT = 1400
+LONG = bytes(i & 255 for i in range(SEGMENT))
 SEGMENTS = 46
 BIG = bytes(i % SEGMENT % SIZE for i in range(SEGMENT * SEGMENTS))
 PROTOCOL = 254  # each contender its own: all raw sockets of a protocol get every packet
@@ -44,6 +47,7 @@ class Ours:
 
         self.ipv4 = ipv4
         self.conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
+        self.plain_conn = None
         self.sends_singly = self.conn._sends_singly()  # the portable build
         self.here = self.conn.local_addr
         self.told = ipv4.ControlMessage(src="127.0.0.1", ifindex=1)
@@ -54,7 +58,7 @@ class Ours:
             self.raw_conn = None
 
     def nothing_left(self):
-        for conn in filter(None, (self.conn, self.raw_conn)):
+        for conn in filter(None, (self.conn, self.plain_conn, self.raw_conn)):
             try:
                 n, _, _ = conn.read_from(bytearray(SIZE), socket.MSG_DONTWAIT)
             except BlockingIOError:
@@ -70,13 +74,8 @@ class Ours:
             write(payload, here)
 
     def pair(self, count):
-        self.control(False)
-        write, read, here, buffer = (
-            self.conn.write_to,
-            self.conn.read_from,
-            self.here,
-            bytearray(99),
-        )
+        conn = self.plain()
+        write, read, here, buffer = conn.write_to, conn.read_from, conn.local_addr, bytearray(99)
         start = perf_counter_ns()
         for _ in range(count):
             write(PAYLOAD, here)
@@ -84,6 +83,79 @@ class Ours:
             if n != SIZE:
                 wrong(n)
         spent = perf_counter_ns() - start
+        verify(buffer[:SIZE])
+        return spent, count * SIZE
+
+    def plain(self):
+        """A conn that never had control messages on; one and the same for all plain pairs."""
+        if self.plain_conn is None:
+            self.plain_conn = self.ipv4.PacketConn.udp(("127.0.0.1", 0))
+        return self.plain_conn
+
+    def bound_pair(self, count, conn, destinations, payload=PAYLOAD):
+        """Pairs through bound methods, to the destinations in turn."""
+        write, read, buffer, size = conn.write_to, conn.read_from, bytearray(2048), len(payload)
+        start = perf_counter_ns()
+        for _ in range(0, count, len(destinations)):
+            for here in destinations:
+                write(payload, here)
+                n, _, _ = read(buffer)
+                if n != size:
+                    wrong(n)
+        spent = perf_counter_ns() - start
+        verify(buffer[:size], payload)
+        return spent, count * size
+
+    def pair_long(self, count):
+        conn = self.plain()
+        return self.bound_pair(count, conn, [conn.local_addr] * 2, LONG)
+
+    def pair_two(self, count):
+        with self.ipv4.PacketConn.udp(("0.0.0.0", 0)) as conn:
+            port = conn.local_addr[1]
+            return self.bound_pair(count, conn, [("127.0.0.1", port), ("127.0.0.2", port)])
+
+    def pair_connected(self, count):
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(sock.getsockname())
+        with self.ipv4.PacketConn(sock) as conn:
+            return self.bound_pair(count, conn, [None] * 2)
+
+    def pair_deadline(self, count):
+        conn = self.plain()
+        conn.set_deadline(monotonic() + 100_000)
+        try:
+            return self.bound_pair(count, conn, [conn.local_addr] * 2)
+        finally:
+            conn.set_deadline(None)
+
+    def pair_unbound(self, count):
+        conn, here, buffer = self.plain(), self.plain().local_addr, bytearray(99)
+        start = perf_counter_ns()
+        for _ in range(count):
+            conn.write_to(PAYLOAD, here)
+            n, _, _ = conn.read_from(buffer)
+            if n != SIZE:
+                wrong(n)
+        spent = perf_counter_ns() - start
+        verify(buffer[:SIZE])
+        return spent, count * SIZE
+
+    def pair_dst(self, count):
+        with self.ipv4.PacketConn.udp(("127.0.0.1", 0)) as conn:
+            conn.set_control_message(self.flags | self.ipv4.ControlFlags.DST, True)
+            write, read, here, told = conn.write_to, conn.read_from, conn.local_addr, self.told
+            buffer = bytearray(99)
+            start = perf_counter_ns()
+            for _ in range(count):
+                write(PAYLOAD, here, told)
+                n, cm, _ = read(buffer)
+                cm.dst  # noqa: B018
+                cm.ifindex  # noqa: B018
+                if n != SIZE:
+                    wrong(n)
+            spent = perf_counter_ns() - start
         verify(buffer[:SIZE])
         return spent, count * SIZE
 
@@ -403,6 +475,98 @@ class Stdlib:
         return codec(count, len, BIG[:size])
 
 
+class Floor:
+    """What CPython itself costs: methods of our signatures that make the system call alone."""
+
+    sends_singly = False
+
+    def __init__(self, payload=PAYLOAD):
+        folder = os.environ.get("IPV4_BENCH_FLOOR")
+        if not folder:
+            raise ImportError("the floor is built by bench/run.py")
+        sys.path.append(folder)
+        from floor import Floor as Built
+
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind(("127.0.0.1", 0))
+        self.conn = Built(self.sock.fileno(), payload)
+
+    def nothing_left(self):
+        with suppress(BlockingIOError):
+            wrong(self.sock.recv_into(bytearray(SIZE), 0, socket.MSG_DONTWAIT))
+
+    def control(self, on):
+        self.sock.setsockopt(socket.IPPROTO_IP, 12, on)  # IP_RECVTTL
+        self.sock.setsockopt(socket.IPPROTO_IP, 8, on)  # IP_PKTINFO
+
+    def pair(self, count):
+        self.control(False)
+        write, read, buffer = self.conn.write_to, self.conn.read_from, bytearray(99)
+        start = perf_counter_ns()
+        for _ in range(count):
+            write(PAYLOAD, None)
+            n, _, _ = read(buffer)
+            if n != SIZE:
+                wrong(n)
+        return perf_counter_ns() - start, count * SIZE
+
+    def pair_unbound(self, count):
+        self.control(False)
+        conn, buffer = self.conn, bytearray(99)
+        start = perf_counter_ns()
+        for _ in range(count):
+            conn.write_to(PAYLOAD, None)
+            n, _, _ = conn.read_from(buffer)
+            if n != SIZE:
+                wrong(n)
+        return perf_counter_ns() - start, count * SIZE
+
+    def pair_long(self, count):
+        other = Floor(LONG)
+        with other.sock:
+            spent, packets = other.pair_of(count, LONG)
+        return spent, packets * len(LONG)
+
+    def pair_of(self, count, payload):
+        write, read, buffer, size = self.conn.write_to, self.conn.read_from, None, len(payload)
+        start = perf_counter_ns()
+        for _ in range(count):
+            write(payload, None)
+            n, _, _ = read(buffer)
+            if n != size:
+                wrong(n)
+        return perf_counter_ns() - start, count
+
+    def pair_cm(self, count):
+        self.control(True)
+        write, read, buffer = self.conn.write_to, self.conn.read_from_cm, bytearray(99)
+        start = perf_counter_ns()
+        for _ in range(count):
+            write(PAYLOAD, None, None)
+            n, _, _ = read(buffer)
+            if n != SIZE:
+                wrong(n)
+        return perf_counter_ns() - start, count * SIZE
+
+    def receive(self, count, look=False):
+        self.control(look)
+        read, buffer = self.conn.read_from_cm if look else self.conn.read_from, bytearray(99)
+        spent = 0
+        for _ in range(0, count, PART):
+            for _ in range(PART):
+                self.conn.write_to(PAYLOAD, None)
+            start = perf_counter_ns()
+            for _ in range(PART):
+                n, _, _ = read(buffer)
+                if n != SIZE:
+                    wrong(n)
+            spent += perf_counter_ns() - start
+        return spent, count * SIZE
+
+    def receive_cm(self, count):
+        return self.receive(count, True)
+
+
 class Dpkt:
     """dpkt, for the header."""
 
@@ -445,7 +609,7 @@ def codec(count, call, *arguments):
     return 2 * middle - start - perf_counter_ns(), count
 
 
-CONTENDERS = {"ours": Ours, "stdlib": Stdlib, "dpkt": Dpkt}
+CONTENDERS = {"ours": Ours, "floor": Floor, "stdlib": Stdlib, "dpkt": Dpkt}
 
 
 def run(contender, name, count):

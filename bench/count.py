@@ -5,9 +5,11 @@ name of a loop, this is our contender.
 """
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -19,19 +21,99 @@ from report import Progress, row
 PART = "user-space instructions per packet"
 # What a worker runs while it is counted: longer than the counting takes, and ended by the counter.
 ENDLESS = 500_000_000
+PATIENCE = 60
+"""Seconds that one count may take."""
+KEEP = 0.25
+"""Share of the time that is left to the other parts."""
 
 # System call that is made once a round (x86-64), and how many packets a round moves
 SENDTO, SENDMSG, SENDMMSG = 44, 46, 307
 
-# row: our loop, case of the C and Go peers, system calls tried, packets a round, goal
+# row: our loop, the floor's, case of the C and Go peers, system calls tried, packets a round, goal.
+# Goals are in instructions, which hold on any machine with this processor and interpreter.
 ROWS = {
-    "pair": ("pair", "pair", (SENDTO,), 1, 1400),
-    "pair, cm": ("pair_cm", "pair_cm", (SENDMSG,), 1, 2000),
-    "batch 64, cm, untouched": ("untouched", "batch_64", (SENDMMSG,), 64, 80),
-    "batch 64, cm, iterated": ("iterated", "batch_64", (SENDMMSG,), 64, 720),
-    "batch 64, cm, list": ("list", "batch_64", (SENDMMSG,), 64, 1650),
-    "raw pair": ("raw", "raw", (SENDMSG, SENDTO), 1, None),
-}
+    "pair": ("pair", "pair", "pair", (SENDTO,), 1, 620),
+    "pair, methods called as conn.read_from": (
+        "pair_unbound", "pair_unbound", None, (SENDTO,), 1, 680,
+    ),
+    "pair, two destinations in turn": ("pair_two", "pair", None, (SENDTO,), 1, 700),
+    "pair, connected": ("pair_connected", "pair", None, (SENDTO, SENDMSG), 1, 600),
+    "pair, 1400 bytes": ("pair_long", "pair_long", None, (SENDTO,), 1, 640),
+    "pair, far deadline": ("pair_deadline", "pair", None, (SENDTO,), 1, 740),
+    "pair, control messages off again": ("pair_after", "pair", None, (SENDTO,), 1, 640),
+    "pair, cm": ("pair_cm", "pair_cm", "pair_cm", (SENDMSG,), 1, 1100),
+    "pair, cm, dst read as well": ("pair_dst", "pair_cm", None, (SENDMSG,), 1, 1250),
+    "batch 64, cm, untouched": ("untouched", "batch", "batch_64", (SENDMMSG,), 64, 70),
+    "batch 64, cm, iterated": ("iterated", "batch", "batch_64", (SENDMMSG,), 64, 340),
+    "batch 64, cm, list": ("list", "batch", "batch_64", (SENDMMSG,), 64, 900),
+    "raw pair": ("raw", None, "raw", (SENDMSG, SENDTO), 1, 2600),
+}  # fmt: skip
+
+
+def floor_loop(name):
+    """The same loops over methods that do nothing but the system call."""
+    from cases import LONG, Floor
+
+    contender = Floor(LONG if name == "pair_long" else PAYLOAD)
+    conn, here, buffer = contender.conn, None, bytearray(2048)
+    write, read = conn.write_to, conn.read_from
+    if name == "pair_unbound":
+        while True:
+            conn.write_to(PAYLOAD, here)
+            conn.read_from(buffer)
+    while name in ("pair", "pair_long"):
+        write(PAYLOAD, here)
+        read(buffer)
+    contender.control(True)
+    read = conn.read_from_cm
+    while name == "pair_cm":
+        write(PAYLOAD, here, None)
+        _, _, _ = read(buffer)
+    write, read = conn.write_batch, conn.read_batch
+    while True:
+        write()
+        read()
+
+
+def plain_loop(name, conn, write, read, here, buffer):
+    """Our loops without control messages, each on a conn that had none of another's options."""
+    from cases import LONG
+
+    import ipv4
+
+    if name == "pair_unbound":
+        while True:
+            conn.write_to(PAYLOAD, here)
+            conn.read_from(buffer)
+    if name == "pair_two":
+        # Two addresses of the loopback, one socket: it is bound to all of them.
+        conn = ipv4.PacketConn.udp(("0.0.0.0", 0))
+        write, read = conn.write_to, conn.read_from
+        one, two = (f"127.0.0.{n}" for n in (1, 2))
+        one, two = (one, conn.local_addr[1]), (two, conn.local_addr[1])
+        while True:
+            write(PAYLOAD, one)
+            read(buffer)
+            write(PAYLOAD, two)
+            read(buffer)
+    if name == "pair_connected":
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        sock.connect(sock.getsockname())
+        conn = ipv4.PacketConn(sock)
+        write, read = conn.write_to, conn.read_from
+        while True:
+            write(PAYLOAD, None)
+            read(buffer)
+    if name == "pair_deadline":
+        conn.set_deadline(time.monotonic() + 100_000)
+    elif name == "pair_after":
+        conn.set_control_message(ipv4.ControlFlags.TTL, True)
+        conn.set_control_message(ipv4.ControlFlags.TTL, False)
+    payload = LONG if name == "pair_long" else PAYLOAD
+    while True:
+        write(payload, here)
+        read(buffer)
 
 
 def loop(name):
@@ -53,10 +135,10 @@ def loop(name):
     conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
     here, buffer = conn.local_addr, bytearray(2048)
     write, read = conn.write_to, conn.read_from
-    if name == "pair":
-        while True:
-            write(PAYLOAD, here)
-            read(buffer)
+    if name.startswith("pair") and name not in ("pair_cm", "pair_dst"):
+        plain_loop(name, conn, write, read, here, buffer)
+    if name == "pair_dst":
+        flags |= ipv4.ControlFlags.DST
     conn.set_control_message(flags, True)
     if name == "pair_cm":
         while True:
@@ -64,6 +146,12 @@ def loop(name):
             _, cm, _ = read(buffer)
             cm.ttl  # noqa: B018
             cm.ifindex  # noqa: B018
+    while name == "pair_dst":
+        write(PAYLOAD, here, told)
+        _, cm, _ = read(buffer)
+        cm.ttl  # noqa: B018
+        cm.ifindex  # noqa: B018
+        cm.dst  # noqa: B018
     oob, write, read = told.marshal(), conn.write_batch, conn.read_batch
     if name == "list":
         room = ipv4.new_control_message
@@ -109,48 +197,61 @@ def counted(steps, argv, case, calls, times):
             preexec_fn=one_core,
         )
         try:
-            worker.stdin.write(f"{case} {ENDLESS}\n".encode())
-            worker.stdin.flush()
+            with suppress(BrokenPipeError):
+                worker.stdin.write(f"{case} {ENDLESS}\n".encode())
+                worker.stdin.flush()
             time.sleep(0.7)  # start, import and warm up
             command = [steps, str(worker.pid), str(call), str(times)]
             done = subprocess.run(
-                command, capture_output=True, text=True, timeout=60, preexec_fn=one_core
+                command, capture_output=True, text=True, timeout=PATIENCE, preexec_fn=one_core
             )
         finally:
             worker.kill()
-            worker.communicate()
+            with suppress(BrokenPipeError):
+                worker.communicate()
         if done.returncode == 0:
             return float(done.stdout)
     return None
 
 
-def rows(peers, work):
-    """Rows of the table, and what is missing and why."""
+def measure(peers, work, results, clock):
+    """Rows of the table, and what is missing and why, into the results."""
     steps = compile_c("steps", work)
     if not steps:
-        return [], {"instructions": "no C compiler (cc)"}
-    found, missing = [], {}
+        results.missing["instructions"] = "no C compiler (cc)"
+        return
     progress = Progress(PART, len(ROWS))
-    for name, (ours, case, calls, packets, goal) in ROWS.items():
+    for name, (ours, floor, case, calls, packets, goal) in ROWS.items():
         for who, argv in (
             ("", [sys.executable, "-P", __file__, ours]),
-            ("C", peers.get("c")),
-            ("Go x/net", peers.get("go")),
+            ("the floor", "floor" in peers and [sys.executable, "-P", __file__, f"floor_{floor}"]),
+            ("C", case and peers.get("c")),
+            ("Go x/net", case and peers.get("go")),
         ):
-            value = argv and counted(steps, argv, case, calls, 20 if packets == 1 else 2)
+            if not argv or (who == "the floor" and not floor):
+                continue
+            label = f"{name}{who and ', ' + who}"
+            if clock.left(KEEP) < 0:
+                results.missing[f"instructions of {label}"] = "no time was left"
+                continue
+            try:
+                value = counted(steps, argv, case, calls, 20 if packets <= 2 else 2)
+            except subprocess.TimeoutExpired:
+                results.missing[f"instructions of {label}"] = f"not stepped within {PATIENCE} s"
+                continue
             if value:
                 limit = None if who else goal
-                found.append(row(PART, f"{name}{who and ', ' + who}", "", [value / packets], limit))
-            elif argv:
-                why = (
+                results.rows.append(row(PART, label, "", [value / packets], limit))
+            else:
+                results.missing[f"instructions of {label}"] = (
                     "no thread of it ran on while it was stepped"
                     if who
                     else "it could not be stepped"
                 )
-                missing[f"instructions of {name}{who and ', ' + who}"] = why
         progress.step()
-    return found, missing
 
 
 if __name__ == "__main__":
+    if sys.argv[1].startswith("floor_"):
+        floor_loop(sys.argv[1].removeprefix("floor_"))
     loop(sys.argv[1])

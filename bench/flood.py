@@ -120,7 +120,8 @@ def measure(binary, name, count):
     if name == "C":
         argv = [binary, "receive", str(count)]
     receiver = subprocess.Popen(
-        ["taskset", "-c", "0", *argv],
+        argv,
+        preexec_fn=lambda: os.sched_setaffinity(0, {0}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -131,8 +132,10 @@ def measure(binary, name, count):
         if "ModuleNotFoundError" in error:
             return None
         raise Failed(f"{name}: {error}")
-    core = str(os.cpu_count() - 1)
-    feeder = subprocess.Popen(["taskset", "-c", core, binary, "feed", port.strip(), "20"])
+    core = os.cpu_count() - 1
+    feeder = subprocess.Popen(
+        [binary, "feed", port.strip(), "20"], preexec_fn=lambda: os.sched_setaffinity(0, {core})
+    )
     try:
         answer, error = receiver.communicate(timeout=25)
     finally:
@@ -147,31 +150,51 @@ def measure(binary, name, count):
     return spent / taken
 
 
-def rows(rounds, count, work):
-    """Rows of the table, and what is missing and why."""
+def measure_all(rounds, count, work, results, clock):
+    """Rows of the table, and what is missing and why, into the results."""
     binary = compile_c("flood", work)
     if not binary:
-        return [], {"flood": "no C compiler (cc), which its sender needs"}
+        results.missing["flood"] = "no C compiler (cc), which its sender needs"
+        return
     if os.cpu_count() < 2:
-        return [], {"flood": "it needs a core for its sender and one for its receiver"}
+        results.missing["flood"] = "it needs a core for its sender and one for its receiver"
+        return
     names = ["C", *RECEIVERS]
     times = {name: [] for name in names}
     progress = Progress(PART, rounds * len(names))
+    gone = set()
     for turn in range(rounds):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            times[name].append(measure(binary, name, count))
             progress.step()
-    missing = {f"flood of {name}": f"pip install {name}" for name in names if None in times[name]}
-    found = {name: values for name, values in times.items() if None not in values}
-    out = []
+            if name in gone:
+                continue
+            if clock.left() < 0:
+                results.missing[f"flood from round {turn + 1} on"] = "no time was left"
+                break
+            try:
+                spent = measure(binary, name, count)
+            except subprocess.TimeoutExpired:
+                results.missing[f"flood of {name}"] = "it took too long: is the machine busy?"
+                gone.add(name)
+                continue
+            except Failed as failure:
+                results.failures.append(str(failure))
+                gone.add(name)
+                continue
+            if spent is None:
+                results.missing[f"flood of {name}"] = f"pip install {name}"
+                gone.add(name)
+            else:
+                times[name].append(spent)
     for ours, loop, goal in (
         ("ours on asyncio", "asyncio", 1 / 6),
         ("ours on uvloop", "uvloop", 1 / 2),
     ):
         for other, limit in (("C", 1.1), (loop, goal), ("aiofastnet", None)):
-            if {ours, other} <= found.keys():
-                out.append(row(PART, ours, other, ratios(found[ours], found[other]), limit))
-    return out, missing
+            shared = min(len(times[ours]), len(times[other]))  # the last round may be cut
+            if shared:
+                values = ratios(times[ours][:shared], times[other][:shared])
+                results.rows.append(row(PART, ours, other, values, limit))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ from cases import PAYLOAD, SIZE
 from report import Progress, row
 
 PART = "system"
+KEEP = 0.15
+"""Share of the time that is left to the other parts."""
 
 
 # Threads
@@ -196,10 +198,21 @@ def imports(rounds):
     yield row(PART, "import ipv4", parts.removeprefix("import "), ratios, 1.3)
 
 
-def rows(rounds):
-    """Rows of the table."""
-    parts = (threads(rounds), growth(rounds), crowd(rounds), memory(), imports(rounds))
+def measure(rounds, results, clock):
+    """Rows of the table, into the results."""
+    parts = {
+        "threads": lambda: threads(rounds),
+        "growth": lambda: growth(rounds),
+        "crowd": lambda: crowd(rounds),
+        "memory": memory,
+        "imports": lambda: imports(rounds),
+    }
     progress = Progress(PART, len(parts))
-    for part in parts:
-        yield from part
+    for name, part in parts.items():
+        if clock.left(KEEP) < 0:
+            results.missing[f"system: {name}"] = "no time was left"
+        else:
+            with results.part(f"system: {name}"):
+                for each in part():
+                    results.rows.append(each)
         progress.step()

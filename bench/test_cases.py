@@ -39,8 +39,8 @@ def contenders():
 
     yield get
     for contender in made.values():
-        for attribute in ("conn", "raw_conn", "sock"):
-            if getattr(contender, attribute, None) is not None:
+        for attribute in ("conn", "plain_conn", "raw_conn", "sock"):
+            if hasattr(getattr(contender, attribute, None), "close"):
                 getattr(contender, attribute).close()
 
 
