@@ -2,12 +2,12 @@
 
 from libc.errno cimport ENODEV, ENOSYS, errno
 from libc.stdint cimport INT32_MAX
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from cpython.bytes cimport PyBytes_AS_STRING
 
 from ..libc cimport socket as c
-from ..libc.socket cimport ifreq, ioctl, sockaddr, sockaddr_in, socklen_t
+from ..libc.socket cimport sockaddr, sockaddr_in, socklen_t
 from ..wire.boundary cimport as_int, forget_peers, os_error, peer_tuple, shown
 from .sockopt cimport OptionDoor
 
@@ -68,8 +68,7 @@ cdef class Endpoint(OptionDoor):
 
     cdef int interface_index(self, object interface, str name) except -1:
         """Index of an interface in any accepted form; 0 for None."""
-        cdef ifreq request
-        cdef int err
+        cdef int err, index
         cdef bytes raw
         if interface is None:
             return 0
@@ -85,25 +84,22 @@ cdef class Endpoint(OptionDoor):
             raw = b""
         if not 0 < len(raw) < c.IFNAMSIZ or b"\0" in raw:
             raise ValueError(f"{name}: {shown(interface)} is not an interface name")
-        memset(&request, 0, sizeof(request))
-        memcpy(request.ifr_name, PyBytes_AS_STRING(raw), len(raw))
-        if ioctl(self.live_fd(), c.SIOCGIFINDEX, &request) < 0:
+        index = c.interface_index(self.live_fd(), PyBytes_AS_STRING(raw))
+        if index < 0:
             err = errno
             raise os_error(err, f"{name} {shown(interface)}")
-        return request.ifr_ifindex
+        return index
 
     def _interface(self, int index):
         """`Interface` of an index, its name empty when the interface is gone."""
-        cdef ifreq request
+        cdef char name[c.IFNAMSIZ]
         from ..interface import Interface
 
-        memset(&request, 0, sizeof(request))
-        request.ifr_ifindex = index
-        if ioctl(self.live_fd(), c.SIOCGIFNAME, &request) < 0:
+        if c.interface_name(self.live_fd(), index, name) < 0:
             if errno != ENODEV:
                 raise os_error(errno, f"interface {index}")
             return Interface(index, "")
-        return Interface(index, (<bytes>request.ifr_name).decode("utf-8", "surrogateescape"))
+        return Interface(index, (<bytes>name).decode("utf-8", "surrogateescape"))
 
     def _interface_index(self, interface, name="interface"):
         """Index of an interface in any accepted form, 0 for None; raises OSError(ENODEV)."""

@@ -39,7 +39,6 @@ from ..wire.control cimport (
 from .process cimport generation
 from ..libc.socket cimport (
     AF_INET,
-    CMSG_ALIGN,
     MSG_CTRUNC,
     htons,
     iovec,
@@ -757,7 +756,9 @@ cdef class MessageBatch:
         cdef size_t slots = as_int(count, 1, MAX_COUNT, "count")
         cdef size_t room = as_int(size, 0, MAX_SIZE, "size")
         cdef size_t control = flags_space(<int>as_int(flags, 0, ALL_FLAGS, "flags"))
-        self.arena = Arena(slots, room, CMSG_ALIGN(max(control, <size_t>SLOT_CONTROL)))
+        control = max(control, <size_t>SLOT_CONTROL)
+        # What lies behind is wider than a control message's alignment on some systems.
+        self.arena = Arena(slots, room, (control + 7) & ~<size_t>7)
         self.start = 0
         self.stop = slots
 

@@ -4,8 +4,8 @@
 
 from libc.errno cimport EINVAL, ENOBUFS, errno
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy, memset
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.string cimport memset
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 
 from ..wire.boundary cimport address_object, as_address, os_error, shown
 from .endpoint cimport Endpoint
@@ -14,9 +14,8 @@ from ..libc.socket cimport (
     group_filter,
     group_req,
     group_source_req,
-    ifconf,
-    ifreq,
     ip_mreqn,
+    ipv4_interface,
     sockaddr_in,
     sockaddr_storage,
     socklen_t,
@@ -336,26 +335,20 @@ cdef str told(object value):
 
 cdef list interface_names(Endpoint conn):
     """Names of the interfaces that have an IPv4 address, are up and do multicast."""
-    cdef ifconf request
-    cdef ifreq flags
-    cdef ifreq *found = <ifreq *>PyMem_Calloc(MAX_INTERFACES, sizeof(ifreq))
-    cdef int fd = conn.live_fd(), i, count
+    cdef ipv4_interface *found = <ipv4_interface *>PyMem_Malloc(
+        MAX_INTERFACES * sizeof(ipv4_interface))
+    cdef int i, count
     if found == NULL:
         raise MemoryError()
     try:
-        request.ifc_len = MAX_INTERFACES * sizeof(ifreq)
-        request.ifc_req = found
-        if c.ioctl(fd, c.SIOCGIFCONF, &request) < 0:
-            raise os_error(errno, "SIOCGIFCONF")
+        count = c.interfaces(conn.live_fd(), found, MAX_INTERFACES)
+        if count < 0:
+            raise os_error(errno, "list of interfaces")
         names = []
-        count = request.ifc_len // <int>sizeof(ifreq)
-        for i in range(min(count, <int>MAX_INTERFACES)):
-            memset(&flags, 0, sizeof(flags))
-            memcpy(flags.ifr_name, found[i].ifr_name, sizeof(flags.ifr_name))
-            if c.ioctl(fd, c.SIOCGIFFLAGS, &flags) < 0:
-                continue  # it went meanwhile
-            if flags.ifr_flags & c.IFF_UP and flags.ifr_flags & c.IFF_MULTICAST:
-                name = (<bytes>flags.ifr_name).decode("utf-8", "surrogateescape")
+        for i in range(count):
+            if found[i].flags & <unsigned int>c.IFF_UP and (
+                    found[i].flags & <unsigned int>c.IFF_MULTICAST):
+                name = (<bytes>found[i].name).decode("utf-8", "surrogateescape")
                 if name not in names:
                     names.append(name)
         return names
@@ -365,21 +358,18 @@ cdef list interface_names(Endpoint conn):
 
 cdef int index_with_address(Endpoint conn, uint32_t address) except -1:
     """Index of the interface that has an address, 0 when none has."""
-    cdef ifconf request
-    cdef ifreq *found = <ifreq *>PyMem_Calloc(MAX_INTERFACES, sizeof(ifreq))
-    cdef int fd = conn.live_fd(), i
+    cdef ipv4_interface *found = <ipv4_interface *>PyMem_Malloc(
+        MAX_INTERFACES * sizeof(ipv4_interface))
+    cdef int fd = conn.live_fd(), i, count
     if found == NULL:
         raise MemoryError()
     try:
-        request.ifc_len = MAX_INTERFACES * sizeof(ifreq)
-        request.ifc_req = found
-        if c.ioctl(fd, c.SIOCGIFCONF, &request) < 0:
-            raise os_error(errno, "SIOCGIFCONF")
-        for i in range(min(request.ifc_len // <int>sizeof(ifreq), <int>MAX_INTERFACES)):
-            if (<sockaddr_in *>&found[i].ifr_addr).sin_addr.s_addr == address:
-                if c.ioctl(fd, c.SIOCGIFINDEX, &found[i]) < 0:
-                    return 0
-                return found[i].ifr_ifindex
+        count = c.interfaces(fd, found, MAX_INTERFACES)
+        if count < 0:
+            raise os_error(errno, "list of interfaces")
+        for i in range(count):
+            if found[i].address == address:
+                return max(c.interface_index(fd, found[i].name), 0)
         return 0
     finally:
         PyMem_Free(found)

@@ -11,12 +11,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#if !HAVE_IFREQ_IFINDEX
+#include <ifaddrs.h>
+#endif
 #include <limits.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
 #include <poll.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -103,6 +107,87 @@ struct sock_extended_err {
   uint32_t ee_info, ee_data;
 };
 #endif
+
+/* Interfaces. Linux is asked through the socket, whose network namespace may be another than the
+ * thread's; systems without these requests have no such namespaces. */
+struct ipv4_interface {
+  char name[IFNAMSIZ];
+  uint32_t address;
+  unsigned int flags; /* IFF_UP, ... */
+};
+
+/* Index of the interface of that name, -1 with ENODEV where there is none. */
+static inline int ipv4_interface_index(int fd, const char *name) {
+#if HAVE_IFREQ_IFINDEX
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);
+  return ioctl(fd, SIOCGIFINDEX, &request) < 0 ? -1 : request.ifr_ifindex;
+#else
+  unsigned int index = if_nametoindex(name);
+  (void)fd;
+  if (index != 0 && index <= INT_MAX) return (int)index;
+  errno = ENODEV; /* POSIX names no errno, and systems differ */
+  return -1;
+#endif
+}
+
+/* Name of the interface of that index; -1 with ENODEV where there is none. */
+static inline int ipv4_interface_name(int fd, int index, char name[IFNAMSIZ]) {
+#if HAVE_IFREQ_IFINDEX
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  request.ifr_ifindex = index;
+  if (ioctl(fd, SIOCGIFNAME, &request) < 0) return -1;
+  memcpy(name, request.ifr_name, IFNAMSIZ);
+  return 0;
+#else
+  (void)fd;
+  if (if_indextoname((unsigned int)index, name) != NULL) return 0;
+  errno = ENODEV;
+  return -1;
+#endif
+}
+
+/* The IPv4 addresses of interfaces, at most `room` of them; how many, or -1. An interface that has
+ * several is there several times. */
+static inline int ipv4_interfaces(int fd, struct ipv4_interface *found, int room) {
+  int count = 0;
+#if HAVE_IFREQ_IFINDEX
+  struct ifreq request, *entry = calloc((size_t)room, sizeof *entry);
+  struct ifconf list;
+  if (entry == NULL) return -1;
+  list.ifc_len = room * (int)sizeof *entry;
+  list.ifc_req = entry;
+  if (ioctl(fd, SIOCGIFCONF, &list) < 0) {
+    int saved = errno;
+    free(entry);
+    errno = saved;
+    return -1;
+  }
+  for (int i = 0; i < list.ifc_len / (int)sizeof *entry; i++) {
+    request = entry[i];
+    if (ioctl(fd, SIOCGIFFLAGS, &request) < 0) continue; /* it went meanwhile */
+    memcpy(found[count].name, entry[i].ifr_name, IFNAMSIZ);
+    found[count].address = ((struct sockaddr_in *)&entry[i].ifr_addr)->sin_addr.s_addr;
+    found[count++].flags = (unsigned short)request.ifr_flags;
+  }
+  free(entry);
+#else
+  struct ifaddrs *list, *entry;
+  (void)fd;
+  if (getifaddrs(&list) < 0) return -1;
+  for (entry = list; entry != NULL && count < room; entry = entry->ifa_next) {
+    if (entry->ifa_addr == NULL || entry->ifa_addr->sa_family != AF_INET) continue;
+    memset(found[count].name, 0, IFNAMSIZ);
+    strncpy(found[count].name, entry->ifa_name, IFNAMSIZ - 1);
+    found[count].address = ((struct sockaddr_in *)entry->ifa_addr)->sin_addr.s_addr;
+    found[count++].flags = entry->ifa_flags;
+  }
+  freeifaddrs(list);
+#endif
+  return count;
+}
 
 /* Batches: one system call where there is one for it, else the first message alone. */
 #if HAVE_MMSGHDR

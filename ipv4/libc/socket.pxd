@@ -41,7 +41,6 @@ cdef extern from "compat.h" nogil:
 
     size_t CMSG_LEN(size_t length)
     size_t CMSG_SPACE(size_t length)
-    size_t CMSG_ALIGN(size_t length)
     unsigned char *CMSG_DATA(cmsghdr *cmsg)
 
     ssize_t sendto(int fd, const void *data, size_t length, int flags,
@@ -105,20 +104,10 @@ cdef extern from "compat.h" nogil:
     uint32_t ntohl(uint32_t value)
     int IPPROTO_IP, IPPROTO_ICMP, IPPROTO_UDP, IPPROTO_RAW
 
-    # <net/if.h>, <sys/ioctl.h>
-    int IFNAMSIZ, SIOCGIFINDEX, SIOCGIFNAME, SIOCGIFCONF, SIOCGIFFLAGS, IFF_UP, IFF_MULTICAST
-
-    struct ifreq:
-        char ifr_name[16]
-        int ifr_ifindex
-        short ifr_flags
-        sockaddr ifr_addr
-
-    struct ifconf:
-        int ifc_len
-        ifreq *ifc_req
-
-    int ioctl(int fd, unsigned long request, void *argument)
+    # <net/if.h>
+    enum:
+        IFNAMSIZ
+    int IFF_UP, IFF_MULTICAST
 
     # <linux/filter.h>, <linux/errqueue.h>
     struct sock_filter:
@@ -150,6 +139,14 @@ cdef extern from "compat.h" nogil:
     int close(int fd)
 
     # compat.h's own
+    struct ipv4_interface:
+        char name[IFNAMSIZ]
+        uint32_t address
+        unsigned int flags
+
+    int interface_index "ipv4_interface_index"(int fd, const char *name)
+    int interface_name "ipv4_interface_name"(int fd, int index, char *name)
+    int interfaces "ipv4_interfaces"(int fd, ipv4_interface *found, int room)
     int waker_open "ipv4_waker_open"(int *ends)
     void waker_close "ipv4_waker_close"(int *ends)
     void waker_signal "ipv4_waker_signal"(int *ends)
