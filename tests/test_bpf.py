@@ -12,8 +12,7 @@ import sys
 
 import pytest
 from bpf_cases import ECHO_ID, ID, UDP, VERDICTS, A, X, ip_header, random_program
-from hypothesis import example, given
-from hypothesis import strategies as st
+from support.properties import example, given, st
 
 from ipv4 import bpf
 from ipv4.bpf import (

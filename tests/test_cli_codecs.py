@@ -6,11 +6,10 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scapy.contrib.ospf import OSPF_Hdr, OSPF_Hello
 from scapy.layers.inet import ICMP, IP, UDP, ICMPerror, IPerror
 from scapy.packet import Raw
+from support.properties import given, st
 
 import ipv4
 from ipv4.cli import icmp, ospf
