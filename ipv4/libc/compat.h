@@ -189,7 +189,12 @@ static inline int ipv4_interfaces(int fd, struct ipv4_interface *found, int room
   return count;
 }
 
-/* Batches: one system call where there is one for it, else the first message alone. */
+/* Batches: one system call where there is one for it, else the first message alone.
+ *
+ * musl gives msghdr and cmsghdr the types of POSIX, narrower than the kernel's, and padding beside
+ * them. Its sendmsg, recvmsg and recvmmsg clear the padding before the kernel sees it, so nothing
+ * here has to. For that its sendmsg copies control data, and says ENOMEM beyond some 1000 bytes;
+ * and its sendmmsg is a loop over sendmsg: as right, but a system call each. */
 #if HAVE_MMSGHDR
 typedef struct mmsghdr ipv4_mmsghdr;
 #else
