@@ -1,5 +1,5 @@
 from .endpoint cimport Attempt
-from .message cimport MessageBatch
+from .message_batch cimport MessageBatch
 from .segments cimport Segments
 from ..libc.socket cimport mmsghdr
 

@@ -4,11 +4,14 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBADF, EINTR, EIO, ENOSYS, errno
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uintptr_t
 
 from ..wire.boundary cimport as_flags, os_error
-from .endpoint cimport Attempt, generation
-from .message cimport Arena, Message, MessageBatch, Span
+from .endpoint cimport Attempt
+from .arena cimport Arena, Span
+from .message cimport Message
+from .message_batch cimport MessageBatch
+from .process cimport generation, this_thread
 from .retry cimport releases
 from .segments cimport Segments, segment_of
 from ..libc cimport socket as c
@@ -149,6 +152,7 @@ cdef class Batches(Segments):
         cdef object item
         cdef Message message
         cdef unsigned int born = generation()
+        cdef uintptr_t thread = this_thread()
         self.live_fd()
         if type(messages) is not list and type(messages) is not tuple:
             try:
@@ -182,6 +186,7 @@ cdef class Batches(Segments):
                         headers[i].msg_hdr.msg_namelen = 0
                     message.flight = &attempt
                     message.generation = born
+                    message.thread = thread
                 else:
                     message.board(&attempt, &headers[i], writing, i)
                 Py_INCREF(item)
@@ -201,16 +206,14 @@ cdef class Batches(Segments):
     cdef int move_batch(self, MessageBatch batch, int flags, bint writing) except -1:
         cdef Arena arena = batch.arena
         cdef size_t start = batch.start, stop = batch.stop
-        cdef Span span
+        cdef Span *span
         cdef Attempt attempt
         cdef int moved
         self.live_fd()
         stop = min(stop, start + MAX_BATCH)
         if start == stop:
             return 0
-        span.start = start
-        span.stop = stop
-        arena.board(&span)
+        span = arena.board(start, stop)
         try:
             if writing:
                 arena.arm_to_write(start, stop)
@@ -221,7 +224,7 @@ cdef class Batches(Segments):
             if not writing:
                 arena.note_received(start, start + moved, flags & MSG_ERRQUEUE)
         finally:
-            arena.land(&span)
+            arena.land(span)
         return moved
 
     cdef int move(self, mmsghdr *headers, unsigned int count, int flags, bint writing,
