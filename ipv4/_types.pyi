@@ -5,8 +5,7 @@ from ipaddress import IPv4Address
 from typing import SupportsIndex, TypeAlias
 
 from .bpf import Instruction
-from .engine.message import Message
-from .engine.message_batch import MessageBatch
+from .engine.message import Message, MessageBatch
 
 Host: TypeAlias = str | IPv4Address | bytes
 Address: TypeAlias = Host | tuple[Host, SupportsIndex]

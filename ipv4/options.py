@@ -388,7 +388,7 @@ class DatagramOptions(UnicastOptions):
         else:
             raw = _bytes(value, 0x7FFFFFFF, "value", "an integer or bytes-like")
             self._set_bytes(level, option, raw, what)
-        self._expect_control()
+        self._expect_control(level, option)
 
 
 class RawOptions(DatagramOptions):

@@ -363,7 +363,7 @@ def test_what_linux_rewrites_in_a_header(raw):
                    src="192.0.2.9", dst="127.0.0.1")  # fmt: skip
     raw.write_to(given, b"abc")
     got, payload, cm = raw.read_from(bytearray(99))
-    assert (got.tos, got.total_len, got.ttl, got.flags) == (3, 23, 0, 4)
+    assert (got.tos, got.total_len, got.ttl, got.flags) == (3, 23, raw.ttl, 4)
     assert (str(got.src), bytes(payload), cm) == ("192.0.2.9", b"abc", None)
     assert got.checksum == got.compute_checksum()
     assert got.id != 0

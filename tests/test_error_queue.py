@@ -3,10 +3,11 @@
 import errno
 import select
 import socket
+import threading
 import time
 
 import pytest
-from support import eventually
+from support import eventually, until_it_waits
 
 from ipv4 import (
     ControlFlags,
@@ -192,12 +193,20 @@ def test_receive_stamps_by_the_same_option(conn):
     assert conn.read_error() is None
 
 
-def test_completions_of_sends_without_copying(conn):
+def test_completions_of_sends_without_copying():
     """MSG_ZEROCOPY: which sends are done, as a range, and that the buffer is free again."""
-    conn.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ZEROCOPY, 1)
+    with PacketConn(sock) as conn:
+        conn.set_read_deadline(time.monotonic() + 20)
+        completions(conn, sock)
+
+
+def completions(conn, sock):
     buffer = bytearray(2000)
     for _ in range(3):
-        conn.write_to(bytes(1000), conn.local_addr, None, MSG_ZEROCOPY)
+        sock.sendto(bytes(1000), MSG_ZEROCOPY, conn.local_addr)
         assert conn.read_from(buffer)[0] == 1000
     done = []
     while len(done) < 3:
@@ -206,3 +215,116 @@ def test_completions_of_sends_without_copying(conn):
         done += range(found.info, found.key + 1)
     assert done == [0, 1, 2]
     assert conn.read_error() is None
+
+
+def test_it_is_not_for_single_writes(conn):
+    """The kernel would read a buffer that the call has let go of."""
+    for call in (
+        lambda: conn.write_to(b"x", conn.local_addr, None, MSG_ZEROCOPY),
+        lambda: conn.write_batch([Message(b"x", None, conn.local_addr)], MSG_ZEROCOPY),
+    ):
+        with pytest.raises(ValueError, match="MSG_ZEROCOPY"):
+            call()
+    with pytest.raises(BlockingIOError):
+        conn.read_from(bytearray(9), socket.MSG_DONTWAIT)
+
+
+def test_what_came_with_the_entry(chain):
+    """TTL, TOS, interface, destination and time of the ICMP error itself, as was asked."""
+    flags = ControlFlags.TTL | ControlFlags.TOS | ControlFlags.INTERFACE | ControlFlags.DST
+    server = (chain.server.address, 33434)
+    with chain.client.call(PacketConn.udp, ("0.0.0.0", 0), receive_errors=True) as conn:
+        conn.write_to(b"probe", server, ControlMessage(send_ttl=1))
+        assert report(conn).control is None
+        conn.set_control_message(flags | ControlFlags.TIMESTAMP, True)
+        before = time.time_ns()
+        conn.write_to(b"probe", server, ControlMessage(send_ttl=2))
+        found = report(conn)
+        assert (found.control.ttl, found.control.tos) == (63, 0xC0)
+        assert str(found.control.dst) == chain.client.address
+        assert conn._interface(found.control.ifindex).name == "eth0"
+        assert before <= found.control.timestamp <= time.time_ns()
+        assert (found.errno, found.payload) == (errno.EHOSTUNREACH, b"probe")
+
+
+def closed_port():
+    with PacketConn.udp(("127.0.0.1", 0)) as other:
+        return other.local_addr
+
+
+def test_waiting_for_an_entry(conn):
+    conn.receive_errors = True
+    conn.write_to(b"data, which does not end the wait", conn.local_addr)
+    conn.set_read_deadline(time.monotonic() + 0.05)
+    with pytest.raises(TimeoutError):
+        conn.read_error(wait=True)
+    conn.set_read_deadline(time.monotonic() + 20)
+    closed, found = closed_port(), []
+    thread = threading.Thread(target=lambda: found.append(conn.read_error(wait=True)))
+    thread.start()
+    until_it_waits(thread)
+    conn.write_to(b"anybody?", closed)
+    thread.join()
+    assert (found[0].errno, found[0].addr) == (errno.ECONNREFUSED, closed)
+    conn.write_to(b"anybody?", closed)
+    eventually(lambda: conn.read_error(wait=True))
+    assert conn.read_from(bytearray(99))[0] == 33
+
+
+def test_closing_ends_a_wait_for_an_entry(conn):
+    caught = []
+
+    def wait():
+        try:
+            conn.read_error(wait=True)
+        except OSError as error:
+            caught.append(error.errno)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    until_it_waits(thread)
+    conn.close()
+    thread.join()
+    assert caught == [errno.EBADF]
+
+
+def reports(conn):
+    found = []
+    while (each := conn.read_error()) is not None:
+        found.append((each.origin.name, each.errno, each.info))
+    return found
+
+
+@pytest.mark.parametrize("how", ["write_to", "write_to with cm", "write_batch", "write_all"])
+def test_a_datagram_too_big_leaves_one_report(chain, how):
+    server = (chain.server.address, 9)
+    told = ControlMessage(send_ttl=9)
+    with chain.client.call(PacketConn.udp, ("0.0.0.0", 0), receive_errors=True) as conn:
+        conn.path_mtu_discovery = PathMTUDiscovery.DO
+        if how == "write_all":
+            (failed,) = conn.write_all([Message(bytes(1500), None, server)])
+            assert failed[1].errno == errno.EMSGSIZE
+        else:
+            with pytest.raises(OSError) as caught:
+                if how == "write_batch":
+                    conn.write_batch([Message(bytes(1500), None, server)])
+                else:
+                    conn.write_to(bytes(1500), server, told if "cm" in how else None)
+            assert caught.value.errno == errno.EMSGSIZE
+        assert reports(conn) == [("LOCAL", errno.EMSGSIZE, 1500)]
+
+
+def test_an_earlier_ones_size_does_not_stop_a_small_one(chain):
+    """EMSGSIZE that a router told of another datagram is passed over."""
+    router, server = chain.routers[1], (chain.server.address, 9)
+    router.set_link("eth1", mtu=1300)
+    with chain.client.call(PacketConn.udp, ("0.0.0.0", 0), receive_errors=True) as conn:
+        conn.path_mtu_discovery = PathMTUDiscovery.PROBE
+        for size in (1200, 1472):
+            conn.write_to(bytes(1400), server)
+            poll = select.poll()
+            poll.register(conn.fileno(), 0)
+            assert poll.poll(10_000)
+            assert conn.write_to(bytes(size), server) == size
+            while conn.read_error() is not None:
+                pass

@@ -13,7 +13,15 @@ import pytest
 from support import until_it_waits
 
 import ipv4
-from ipv4 import ControlFlags, ControlMessage, Header, PacketConn, RawConn
+from ipv4 import (
+    ControlFlags,
+    ControlMessage,
+    Header,
+    Message,
+    MessageBatch,
+    PacketConn,
+    RawConn,
+)
 
 PAYLOAD = b"HELLO-R-U-THERE"
 FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
@@ -468,3 +476,89 @@ def test_local_addr_and_repr(conn):
     assert conn.fileno() >= 0
     conn.close()
     assert "closed" in repr(conn)
+
+
+def test_a_datagram_as_bytes(conn):
+    conn.write_to(b"whole", conn.local_addr)
+    assert conn.receive() == (b"whole", None, conn.local_addr)
+    conn.write_to(b"whole", conn.local_addr)
+    assert conn.receive(2)[0] == b"wh"
+    conn.write_to(b"", conn.local_addr)
+    assert conn.receive()[0] == b""
+    conn.set_control_message(ControlFlags.TTL, True)
+    conn.write_to(bytes(65507), conn.local_addr)
+    data, cm, src = conn.receive(flags=socket.MSG_PEEK)
+    assert (len(data), cm.ttl, src) == (65507, 64, conn.local_addr)
+    assert conn.receive(9, socket.MSG_TRUNC)[0] == bytes(9)
+    for wrong, error in ((-1, ValueError), ("9", TypeError), (1 << 31, ValueError)):
+        with pytest.raises(error, match="max_size"):
+            conn.receive(wrong)
+
+
+def test_short_buffers_are_refused_while_datagrams_come_joined(conn):
+    """With UDP_GRO what does not fit is lost; MSG_TRUNC says that one knows."""
+    conn.set_control_message(ControlFlags.SEGMENT_SIZE, True)
+    conn.write_to(b"data", conn.local_addr)
+    for call, name in (
+        (lambda: conn.read_from(bytearray(65534)), "buf"),
+        (lambda: conn.receive(1500), "max_size"),
+        (lambda: conn.read_batch([Message(bytearray(65535)), Message(bytearray(9))]), "ms.1."),
+        (lambda: conn.read_batch(MessageBatch(2, 1500)), "size"),
+    ):
+        with pytest.raises(ValueError, match=f"{name}.*65535"):
+            call()
+    assert conn.read_from(bytearray(1), socket.MSG_TRUNC | socket.MSG_PEEK)[0] == 4
+    halves = [bytearray(65000), bytearray(535)]
+    assert conn.read_batch([Message(halves)]) == 1
+    conn.set_control_message(ControlFlags.SEGMENT_SIZE, False)
+    conn.write_to(b"data", conn.local_addr)
+    assert conn.read_from(bytearray(9))[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("dst", "told", "words"),
+    [
+        (("127.0.0.1", 9), {"src": "192.0.2.77"}, "from 192.0.2.77.*source"),
+        (("127.0.0.1", 9), {"ifindex": 9999}, "interface 9999"),
+        (("127.0.0.1", 9), {"ifindex": 9999, "src": "127.0.0.1"}, "interface 9999"),
+        (("255.255.255.255", 9), {}, "broadcast=True"),
+        (("127.0.0.1", 0), {}, "no port"),
+        (None, {}, "destination"),
+    ],
+)
+def test_an_error_names_what_is_at_fault(conn, dst, told, words):
+    cm = ControlMessage(**told)
+    with pytest.raises(OSError, match=words) as single:
+        conn.write_to(b"x", dst, cm)
+    message = Message(b"x", cm.marshal() or None, dst)
+    with pytest.raises(OSError, match=words) as batch:
+        conn.write_batch([message])
+    ((_, listed),) = conn.write_all([message])
+    assert single.value.errno == batch.value.errno == listed.errno
+    if not told:
+        with pytest.raises(type(single.value), match=words):
+            conn.write_to(b"x", dst)
+
+
+def test_control_messages_turned_off_leave_no_trace(conn):
+    """Off again, reads are the plain ones; what somebody else switched on is told all the same."""
+    on = {socket.IPPROTO_IP: 12}  # IP_RECVTTL
+    for level, option in on.items():
+        conn.set_control_message(ControlFlags.TOS, True)
+        conn._sock.setsockopt(level, option, 1)
+        conn.set_control_message(ControlFlags.TOS, False)
+        conn.write_to(b"x", conn.local_addr)
+        assert conn.receive()[1].ttl == 64
+        conn.setsockopt(level, option, 0)
+        conn.set_control_message(ControlFlags.TOS, False)
+        conn.write_to(b"x", conn.local_addr)
+        assert conn.receive()[1] is None
+
+
+def test_what_was_on_before_the_conn_is_told():
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+    with PacketConn(sock) as conn:
+        conn.write_to(b"x", conn.local_addr)
+        assert conn.receive()[1].ttl == 64

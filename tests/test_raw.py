@@ -72,7 +72,7 @@ def sent(conn, payload=b"", cm=None, **fields):
         ({"src": "203.0.113.9"}, {"src": IPv4Address("203.0.113.9")}),
         ({"tos": 0xFF}, {"tos": 0xFF}),
         ({"ttl": 1}, {"ttl": 1}),
-        ({"ttl": 0}, {"ttl": 0}),
+        ({"ttl": 0}, {"ttl": 64}),  # the conn's own
         ({"flags": 4}, {"flags": HeaderFlags(4)}),
         ({"options": b"\x94\x04\0\0"}, {"options": b"\x94\x04\0\0", "len": 24, "total_len": 28}),
     ],
@@ -226,3 +226,47 @@ def test_a_payload_outlives_the_call_and_pins_its_buffer(conn):
         room.extend(bytes(1 << 16))
     room[20:25] = b"WORLD"
     assert payload == b"WORLD" + PAYLOAD[5:]
+
+
+def test_what_a_header_leaves_open_is_the_conns(conn):
+    conn.ttl = 77
+    given = Header(dst=LOCAL)
+    before = repr(given)
+    assert conn.write_to(given, PAYLOAD) == 20 + len(PAYLOAD)
+    head, payload, cm = conn.receive()
+    assert (head.ttl, head.protocol, head.total_len) == (77, 253, 20 + len(PAYLOAD))
+    assert (payload, cm) == (PAYLOAD, None)
+    assert repr(given) == before
+
+
+def test_a_control_message_wins_over_the_header(conn):
+    given = Header(ttl=5, tos=4, protocol=253, dst=LOCAL)
+    conn.write_to(given, b"", ControlMessage(send_ttl=9, send_tos=8))
+    head, _, _ = conn.receive()
+    assert (head.ttl, head.tos) == (9, 8)
+    assert (given.ttl, given.tos) == (5, 4)
+    for told in (ControlMessage(segment_size=3), ControlMessage(send_options=b"\x01" * 4)):
+        with pytest.raises(ValueError, match="segment_size|send_options"):
+            conn.write_to(given, bytes(9), told)
+
+
+def test_whole_packets_as_bytes(conn):
+    options = b"\x94\x04\x00\x00"
+    conn.write_to(Header(ttl=3, dst=LOCAL, options=options), PAYLOAD)
+    head, payload, _ = conn.receive()
+    assert (head.options, payload, type(payload)) == (options, PAYLOAD, bytes)
+    conn.write_to(Header(ttl=3, dst=LOCAL), PAYLOAD)
+    assert conn.receive(25)[1] == PAYLOAD[:5]
+    for wrong, error in ((-1, ValueError), (1.5, TypeError), (1 << 31, ValueError)):
+        with pytest.raises(error, match="max_size"):
+            conn.receive(wrong)
+
+
+def test_a_packet_above_the_mtu_is_told_who_fragments(pair):
+    one, other = pair
+    with one.call(RawConn.ip, 253) as conn:
+        with pytest.raises(OSError, match=r"PacketConn\.ip") as caught:
+            conn.write_to(Header(ttl=9, dst=other.address), bytes(1500))
+        assert caught.value.errno == errno.EMSGSIZE
+        assert f"{other.address}:" in str(caught.value)
+        assert ":0" not in str(caught.value)

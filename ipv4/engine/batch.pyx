@@ -3,32 +3,41 @@
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN, EBADF, EINTR, EIO, ENOSYS, errno
-from libc.stdint cimport uint32_t, uintptr_t
+from libc.errno cimport EAGAIN, EBADF, EINTR, EINVAL, EIO, EMSGSIZE, ENOSYS, errno
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 
-from ..wire.boundary cimport as_flags, os_error
-from .endpoint cimport Attempt
-from .arena cimport Arena, Span
-from .message cimport Message
-from .message_batch cimport MessageBatch
-from .process cimport generation, this_thread
-from .retry cimport releases
-from .segments cimport Segments, segment_of
+from ..wire.boundary cimport as_flags, as_int, os_error
+from .coalesce cimport Runs, join, room_for, run_length
+from .endpoint cimport Attempt, generation
+from .message cimport Arena, Message, MessageBatch, Span
+from .retry cimport FLAG_SEGMENT_SIZE, as_write_flags, refuse_room, releases
+from .segments cimport NEW_MAX_SEGMENTS, OLD_MAX_SEGMENTS, Segments, segment_of, size_of
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
+    MSG_TRUNC,
+    coarse_ns,
     mmsghdr,
     recv_one,
     recvmmsg,
     send_one,
     sendmmsg,
     sockaddr_in,
+    socklen_t,
 )
+
+cdef extern from "probe.h":
+    int ipv4_path_mtu(int fd, const sockaddr_in *name) noexcept nogil
 
 cdef enum:
     MAX_BATCH = 1024  # UIO_MAXIOV: as many as the kernel moves in one call
     STACK_BATCH = 64  # batches up to here need no allocation
+    MAX_REFUSALS = 20  # joined messages refused in a row, after which none is tried
+    SMALL = 548  # bytes of payload that every path takes (552 bytes; ip-sysctl, min_pmtu)
+    OVERHEAD = 28  # IP and UDP header
+    MTU_AGE = 1000000000  # nanoseconds for which a path's MTU is believed
+    MSG_MORE = 0x8000
 
 
 cdef class Batches(Segments):
@@ -69,9 +78,10 @@ cdef class Batches(Segments):
         MSG_TRUNC in `Message.flags`.
         """
         cdef int c_flags = as_flags(flags)
+        cdef size_t gone = 0
         if type(ms) is MessageBatch:
-            return self.move_batch(<MessageBatch>ms, c_flags, False)
-        return self.move_list(ms, c_flags, False)
+            return self.move_batch(<MessageBatch>ms, c_flags, False, &gone, None)
+        return self.move_list(ms, c_flags, False, &gone, None)
 
     def write_batch(self, ms, flags=0):
         """Send several datagrams in one system call (sendmmsg(2)).
@@ -87,7 +97,9 @@ cdef class Batches(Segments):
         -------
         int
             How many messages were sent, which may be fewer than were given: the rest can be
-            sent by another call, whose error then tells why its first could not go.
+            sent by another call, whose error then tells why its first could not go. Of a message
+            with a segment size that failed in its middle, which is the last one counted, `n`
+            tells the bytes that went; `write_all` lists it with its error.
 
         Raises
         ------
@@ -96,10 +108,44 @@ cdef class Batches(Segments):
         BufferError
             If a message is in flight in another call.
         """
-        cdef int c_flags = as_flags(flags)
+        cdef int c_flags = as_write_flags(flags)
+        cdef size_t gone = 0
+        cdef int moved
+        if type(ms) is not MessageBatch:
+            moved = self.move_list(ms, c_flags, True, &gone, None)
+            return moved + 1 if gone else moved
+        moved = self.move_batch(<MessageBatch>ms, c_flags, True, &gone, None)
+        if gone:
+            (<MessageBatch>ms)[moved].n = gone
+            moved += 1
+        return moved
+
+    def _write_part(self, ms, gone, flags=0):
+        """`write_batch` that goes on within a message: for callers that wait for room themselves.
+
+        Parameters
+        ----------
+        ms : list of Message, or MessageBatch
+        gone : int
+            Bytes of the first message that left already, by an earlier call.
+        flags : int
+            Of sendmsg(2).
+
+        Returns
+        -------
+        sent : int
+            Messages that went whole, counting the first.
+        gone : int
+            Bytes of the next one that left; not 0 only for one with a segment size.
+        """
+        cdef int c_flags = as_write_flags(flags)
+        cdef size_t c_gone = <size_t>as_int(gone, 0, INT64_MAX, "gone")
+        cdef int moved
         if type(ms) is MessageBatch:
-            return self.move_batch(<MessageBatch>ms, c_flags, True)
-        return self.move_list(ms, c_flags, True)
+            moved = self.move_batch(<MessageBatch>ms, c_flags, True, &c_gone, None)
+        else:
+            moved = self.move_list(ms, c_flags, True, &c_gone, None)
+        return moved, c_gone
 
     def write_all(self, messages):
         """Send every message of a batch, in as many system calls as it takes.
@@ -112,36 +158,16 @@ cdef class Batches(Segments):
         Returns
         -------
         list of (int, OSError)
-            Index and error of each message that could not go; empty when all went. Nothing is
-            sent twice. At the write deadline the rest is returned with TimeoutError.
+            Index and error of each message that did not go whole; empty when all went. Nothing
+            is sent twice. At the write deadline the rest is returned with TimeoutError.
         """
-        cdef Py_ssize_t at = 0, total
-        if type(messages) is not MessageBatch:
-            # A list of our own: the caller's may lose messages while a call waits.
-            try:
-                messages = list(messages)
-            except TypeError:
-                raise TypeError(
-                    "messages must be a list of Message or a MessageBatch,"
-                    f" not {type(messages).__name__}"
-                ) from None
-        total = len(messages)
-        failed = []
-        self.live_fd()
-        while at < total:
-            try:
-                at += self.write_batch(messages[at:at + MAX_BATCH])
-            except OSError as error:
-                if error.errno == EBADF or isinstance(error, (TimeoutError, BlockingIOError)):
-                    # No generator: short of memory, Cython's closures free what is not theirs.
-                    for index in range(at, total):
-                        failed.append((index, error))
-                    break
-                failed.append((at, error))
-                at += 1
-        return failed
+        job = WriteAll(self, messages)
+        while job.step():
+            pass
+        return job.failed
 
-    cdef int move_list(self, object messages, int flags, bint writing) except -1:
+    cdef int move_list(self, object messages, int flags, bint writing, size_t *gone,
+                       list errors) except -1:
         cdef mmsghdr stack_headers[STACK_BATCH]
         cdef PyObject *stack_held[STACK_BATCH]
         cdef mmsghdr *headers = stack_headers
@@ -152,7 +178,6 @@ cdef class Batches(Segments):
         cdef object item
         cdef Message message
         cdef unsigned int born = generation()
-        cdef uintptr_t thread = this_thread()
         self.live_fd()
         if type(messages) is not list and type(messages) is not tuple:
             try:
@@ -186,16 +211,22 @@ cdef class Batches(Segments):
                         headers[i].msg_hdr.msg_namelen = 0
                     message.flight = &attempt
                     message.generation = born
-                    message.thread = thread
                 else:
+                    refuse_twice(message, held, i)
                     message.board(&attempt, &headers[i], writing, i)
                 Py_INCREF(item)
                 held[i] = <PyObject *>item
                 boarded += 1
-            moved = self.move(headers, <unsigned int>count, flags, writing, &attempt)
+            if not writing and self.coalesced_reads(flags):
+                for i in range(count):
+                    refuse_room(size_of(&headers[i].msg_hdr), f"ms[{i}].buffers")
+            moved = self.move(
+                headers, <unsigned int>count, flags, writing, &attempt, gone, errors)
         finally:
+            if gone[0] and moved < boarded:
+                headers[moved].msg_len = <uint32_t>gone[0]
             for i in range(boarded):
-                if i < moved:
+                if i < moved or (i == moved and gone[0]):
                     (<Message>held[i]).take(&headers[i], writing)
                 (<Message>held[i]).land()
                 Py_DECREF(<object>held[i])
@@ -203,77 +234,96 @@ cdef class Batches(Segments):
                 PyMem_Free(headers)
         return moved
 
-    cdef int move_batch(self, MessageBatch batch, int flags, bint writing) except -1:
+    cdef int move_batch(self, MessageBatch batch, int flags, bint writing, size_t *gone,
+                        list errors) except -1:
         cdef Arena arena = batch.arena
         cdef size_t start = batch.start, stop = batch.stop
-        cdef Span *span
+        cdef Span span
         cdef Attempt attempt
         cdef int moved
         self.live_fd()
         stop = min(stop, start + MAX_BATCH)
         if start == stop:
             return 0
-        span = arena.board(start, stop)
+        span.start = start
+        span.stop = stop
+        arena.board(&span)
         try:
             if writing:
                 arena.arm_to_write(start, stop)
             else:
                 arena.arm_to_read(start, stop)
+                if self.coalesced_reads(flags):
+                    refuse_room(arena.size, "the batch's size")
             moved = self.move(
-                &arena.headers[start], <unsigned int>(stop - start), flags, writing, &attempt)
+                &arena.headers[start], <unsigned int>(stop - start), flags, writing, &attempt,
+                gone, errors)
             if not writing:
                 arena.note_received(start, start + moved, flags & MSG_ERRQUEUE)
         finally:
-            arena.land(span)
+            arena.land(&span)
         return moved
 
     cdef int move(self, mmsghdr *headers, unsigned int count, int flags, bint writing,
-                  Attempt *attempt) except -1:
-        """One batch through the kernel, waiting for its first message if need be."""
+                  Attempt *attempt, size_t *gone, list errors) except -1:
+        """One batch through the kernel, waiting for its first message if need be.
+
+        `gone` is how many bytes of the first message left already. Returns how many messages
+        went whole, and in `gone` the bytes of the next one that left; what kept the rest of it
+        back is appended to `errors`.
+        """
         cdef int fd = self.begin(attempt, writing), moved, err
         cdef bint release = releases(self, count, 0)
-        if self.deferred_error:
-            err = self.deferred_error
-            self.deferred_error = 0
-            raise os_error(err, "write_batch" if writing else "read_batch")
+        if writing:
+            if gone[0]:
+                return self.cut_first(headers, flags, gone, errors)
+        elif self.deferred_read_error:
+            err = self.deferred_read_error
+            self.deferred_read_error = 0
+            raise os_error(err, "read_batch")
         while True:
             if writing and not self.segmenting:
-                moved = self.send_singly(headers, count, flags)
-                if moved > 0:
-                    return moved
-            if release:
+                count = before_cut(headers, count)
+                if count == 0:
+                    return self.cut_first(headers, flags, gone, errors)
+            if writing and self.joining and count > 1 and not (
+                flags & MSG_MORE or self.stamps_sent or self.option_cuts or self.without_mmsg
+            ):
+                moved = self.send_runs(fd, headers, count, flags, release, &err)
+            elif release:
                 self.enter()
                 with nogil:
-                    if self.without_mmsg:
-                        moved = self.move_each(fd, headers, count, flags, writing)
-                    elif writing:
-                        moved = sendmmsg(fd, headers, count, flags | MSG_DONTWAIT)
-                    else:
-                        moved = recvmmsg(fd, headers, count, flags | MSG_DONTWAIT)
+                    moved = self.transfer(fd, headers, count, flags, writing)
                     err = errno
                 self.leave()
             else:
-                if self.without_mmsg:
-                    moved = self.move_each(fd, headers, count, flags, writing)
-                elif writing:
-                    moved = sendmmsg(fd, headers, count, flags | MSG_DONTWAIT)
-                else:
-                    moved = recvmmsg(fd, headers, count, flags | MSG_DONTWAIT)
+                moved = self.transfer(fd, headers, count, flags, writing)
                 err = errno
             if moved >= 0:
                 return moved
             if err == ENOSYS and not self.without_mmsg:
                 self.without_mmsg = True
-            elif err == EIO and writing and self.segmenting and segment_of(&headers[0].msg_hdr):
-                self.segmenting = False
+            elif (
+                writing and (err == EIO or err == EINVAL or err == EMSGSIZE)
+                and segment_of(&headers[0].msg_hdr)
+            ):
+                return self.cut_first(headers, flags, gone, errors)
             else:
                 self.retry_or_raise(err, fd, flags, writing, attempt,
                                     "write_batch" if writing else "read_batch",
-                                    <const sockaddr_in *>headers[0].msg_hdr.msg_name
-                                    if writing else NULL)
+                                    &headers[0].msg_hdr if writing else NULL)
 
-    cdef int move_each(self, int fd, mmsghdr *headers, unsigned int count, int flags,
-                       bint writing) noexcept nogil:
+    cdef int transfer(self, int fd, mmsghdr *headers, unsigned int count, int flags,
+                      bint writing) noexcept nogil:
+        """The system call."""
+        if self.without_mmsg:
+            return self.move_one_by_one(fd, headers, count, flags, writing)
+        if writing:
+            return sendmmsg(fd, headers, count, flags | MSG_DONTWAIT)
+        return recvmmsg(fd, headers, count, flags | MSG_DONTWAIT)
+
+    cdef int move_one_by_one(self, int fd, mmsghdr *headers, unsigned int count, int flags,
+                             bint writing) noexcept nogil:
         """What recvmmsg and sendmmsg do, for a kernel that lacks them: one call a message."""
         cdef unsigned int i
         cdef int rc
@@ -286,31 +336,247 @@ cdef class Batches(Segments):
                 if i == 0:
                     return -1
                 if not writing and errno != EAGAIN and errno != EINTR:
-                    self.deferred_error = errno  # recvmmsg keeps it for the next call too
+                    self.deferred_read_error = errno  # recvmmsg keeps it for the next call too
                 return <int>i
         return <int>count
 
-    # Messages that the kernel shall not cut
-
-    cdef int send_singly(self, mmsghdr *headers, unsigned int count, int flags) except -1:
-        """Send the first message segment by segment if it asks for segments; 0 when it does not."""
+    cdef int cut_first(self, mmsghdr *headers, int flags, size_t *gone, list errors) except -1:
+        """The first message segment by segment, from byte `gone` on; 1 when it went whole."""
+        cdef size_t size = size_of(&headers[0].msg_hdr), sent
         cdef size_t segment = segment_of(&headers[0].msg_hdr)
-        if segment == 0:
-            # The batch may go to the kernel up to the first message that must not.
-            for i in range(1, count):
-                if segment_of(&headers[i].msg_hdr):
-                    return self.move_before(headers, i, flags)
+        if gone[0] > size or segment == 0:
+            raise ValueError(f"gone must be within a message that is cut, not {gone[0]}")
+        sent = self.send_cut(
+            &headers[0].msg_hdr, segment, gone[0], flags, "write_batch", errors)
+        if sent < size:
+            gone[0] = sent
             return 0
-        headers[0].msg_len = <uint32_t>self.send_segments(&headers[0].msg_hdr, segment, flags)
+        gone[0] = 0
+        headers[0].msg_len = <uint32_t>size
         return 1
 
-    cdef int move_before(self, mmsghdr *headers, unsigned int count, int flags) except -1:
-        cdef Attempt attempt
-        cdef int fd = self.begin(&attempt, True), moved, err
-        while True:
-            moved = self.move_each(fd, headers, count, flags, True)
-            err = errno
-            if moved >= 0:
-                return moved
-            self.retry_or_raise(err, fd, flags, True, &attempt, "write_batch",
-                                <const sockaddr_in *>headers[0].msg_hdr.msg_name)
+    cdef bint coalesced_reads(self, int flags) noexcept:
+        """Whether what arrives may be several datagrams in one buffer (udp(7), UDP_GRO)."""
+        return (
+            self._control_flags & FLAG_SEGMENT_SIZE and not flags & (MSG_TRUNC | MSG_ERRQUEUE)) != 0
+
+    # Coalescing
+
+    cdef int send_runs(self, int fd, mmsghdr *headers, unsigned int count, int flags, bint release,
+                       int *err) except -2:
+        """A batch in which neighbours go as one; returns as sendmmsg(2), the error in `err`.
+
+        A run that is refused goes again message by message, so that nothing can be told from a
+        batch that was never joined.
+        """
+        cdef Runs runs
+        cdef unsigned int run = 0, done = 0, left, i, at
+        cdef unsigned int _
+        cdef size_t room, size
+        cdef int moved = 0
+        cdef bint again
+        memory = PyMem_Malloc(count * sizeof(unsigned int))
+        if memory == NULL:
+            raise MemoryError()
+        runs.lengths = <unsigned int *>memory
+        runs.memory = NULL
+        runs.count = 0
+        try:
+            at = 0
+            while at < count:
+                size = headers[at].msg_hdr.msg_iov[0].iov_len if (
+                    headers[at].msg_hdr.msg_iovlen == 1) else size_of(&headers[at].msg_hdr)
+                left = run_length(&headers[at], count - at, size, self.max_segments)
+                if left > 1 and size > SMALL and not self.path_takes(
+                    fd, size, <const sockaddr_in *>headers[at].msg_hdr.msg_name
+                ):
+                    left = 1
+                runs.lengths[runs.count] = left
+                runs.count += 1
+                at += left
+            if runs.count == count:
+                return self.send_plain(fd, headers, count, flags, release, err)
+            room = room_for(headers, count, runs.count)
+            runs.memory = <unsigned char *>PyMem_Malloc(room)
+            if runs.memory == NULL:
+                raise MemoryError()
+            join(&runs, headers, room)
+            while run < runs.count:
+                moved = self.send_plain(
+                    fd, runs.headers + run, runs.count - run, flags, release, err)
+                for _ in range(<unsigned int>max(moved, 0)):
+                    if runs.lengths[run] > 1:
+                        self.refusals = 0
+                    done += runs.lengths[run]
+                    run += 1
+                if moved >= 0:
+                    continue
+                again = err[0] == EIO or err[0] == EINVAL or err[0] == EMSGSIZE
+                if runs.lengths[run] == 1 or not again:
+                    break
+                self.refuse_run(runs.lengths[run], err[0])
+                left = runs.lengths[run]
+                while left:
+                    moved = self.send_plain(fd, headers + done, left, flags, release, err)
+                    if moved < 0:
+                        break
+                    done += moved
+                    left -= moved
+                if left:
+                    break
+                run += 1
+            for i in range(done):
+                headers[i].msg_len = <uint32_t>size_of(&headers[i].msg_hdr)
+        finally:
+            PyMem_Free(runs.memory)
+            PyMem_Free(memory)
+        return <int>done if done else -1
+
+    cdef int send_plain(self, int fd, mmsghdr *headers, unsigned int count, int flags,
+                        bint release, int *err) except -2:
+        cdef int moved
+        if release:
+            self.enter()
+            with nogil:
+                moved = self.transfer(fd, headers, count, flags, True)
+                err[0] = errno
+            self.leave()
+        else:
+            moved = self.transfer(fd, headers, count, flags, True)
+            err[0] = errno
+        return moved
+
+    cdef void refuse_run(self, unsigned int length, int err) noexcept:
+        """Note that a joined message was refused: it may be the number, or it may recur."""
+        if err == EINVAL:  # what is refused with fewer as well is not refused for the number
+            self.max_segments = (
+                OLD_MAX_SEGMENTS if length > OLD_MAX_SEGMENTS else NEW_MAX_SEGMENTS)
+        self.refusals += 1
+        if self.refusals >= MAX_REFUSALS:
+            self.joining = False
+
+    cdef bint path_takes(self, int fd, size_t size, const sockaddr_in *name) noexcept:
+        """Whether datagrams of this size pass whole, as far as is known."""
+        cdef int32_t mtu = 0
+        cdef socklen_t length = sizeof(mtu)
+        cdef uint32_t address = name.sin_addr.s_addr if name != NULL else 0
+        cdef int64_t now = coarse_ns()
+        if self.mtu_until < now or self.mtu_of != address:
+            if name != NULL:
+                mtu = ipv4_path_mtu(fd, name)
+            elif c.getsockopt(fd, c.IPPROTO_IP, c.IP_MTU, &mtu, &length) < 0:
+                mtu = 0
+            self.mtu = mtu
+            self.mtu_of = address
+            self.mtu_until = now + MTU_AGE
+        return self.mtu <= 0 or size + OVERHEAD <= <size_t>self.mtu
+
+
+cdef unsigned int before_cut(const mmsghdr *headers, unsigned int count) noexcept:
+    """How many messages come before the first that asks for segments."""
+    cdef unsigned int i
+    for i in range(count):
+        if headers[i].msg_hdr.msg_controllen and segment_of(&headers[i].msg_hdr):
+            return i
+    return count
+
+
+cdef int refuse_twice(Message message, PyObject **held, Py_ssize_t count) except -1:
+    """A slot of a MessageBatch has one place in the kernel's hands."""
+    cdef Py_ssize_t i
+    if message.arena is not None:
+        for i in range(count):
+            if (<Message>held[i]).arena is message.arena and (
+                (<Message>held[i]).index == message.index
+            ):
+                raise BufferError(
+                    f"ms[{count}] is the same slot of a MessageBatch as ms[{i}]: it can be in a"
+                    " call once"
+                )
+    return 0
+
+
+cdef class WriteAll:
+    """A `write_all` on its way: each `step` is one system call or so.
+
+    Parameters
+    ----------
+    conn : PacketConn or RawConn
+    messages : list of Message, or MessageBatch
+
+    Attributes
+    ----------
+    failed : list of (int, OSError)
+        The messages that did not go whole so far.
+    """
+
+    cdef:
+        Batches conn
+        object messages
+        Py_ssize_t at
+        Py_ssize_t total
+        size_t gone
+        readonly list failed
+
+    def __init__(self, Batches conn not None, messages):
+        if type(messages) is not MessageBatch:
+            # A list of our own: the caller's may lose messages while a call waits.
+            try:
+                messages = list(messages)
+            except TypeError:
+                raise TypeError(
+                    "messages must be a list of Message or a MessageBatch,"
+                    f" not {type(messages).__name__}"
+                ) from None
+        conn.live_fd()
+        self.conn = conn
+        self.messages = messages
+        self.total = len(messages)
+        self.at = self.gone = 0
+        self.failed = []
+
+    def step(self, flags=0):
+        """Send what the kernel takes; whether anything is left.
+
+        Raises
+        ------
+        BlockingIOError
+            With MSG_DONTWAIT among `flags`, when nothing more goes: wait and step again.
+        """
+        cdef int c_flags = as_write_flags(flags)
+        cdef int moved
+        cdef list errors = []
+        if self.at >= self.total:
+            return False
+        part = self.messages[self.at:self.at + MAX_BATCH]
+        try:
+            if type(part) is MessageBatch:
+                moved = self.conn.move_batch(
+                    <MessageBatch>part, c_flags, True, &self.gone, errors)
+            else:
+                moved = self.conn.move_list(part, c_flags, True, &self.gone, errors)
+            self.at += moved
+        except OSError as error:
+            errors.append(error)
+        if errors:
+            self.fail(errors[0], c_flags)
+        return self.at < self.total
+
+    def give_up(self, error):
+        """The rest did not go, for this reason."""
+        while self.at < self.total:
+            self.failed.append((self.at, error))
+            self.at += 1
+
+    cdef int fail(self, object error, int flags) except -1:
+        if not isinstance(error, OSError):  # there was no memory to make one
+            raise error
+        if isinstance(error, BlockingIOError) and flags & MSG_DONTWAIT:
+            raise error
+        if isinstance(error, (TimeoutError, BlockingIOError)) or error.errno == EBADF:
+            self.give_up(error)
+            return 0
+        self.failed.append((self.at, error))
+        self.at += 1
+        self.gone = 0
+        return 0

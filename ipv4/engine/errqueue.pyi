@@ -1,7 +1,8 @@
 from ipaddress import IPv4Address
-from typing import NamedTuple, SupportsIndex
+from typing import Literal, NamedTuple, SupportsIndex, overload
 
 from ..constants import ErrorOrigin
+from ..wire.control import ControlMessage
 from .batch import Batches
 
 class ErrorReport(NamedTuple):
@@ -15,7 +16,11 @@ class ErrorReport(NamedTuple):
     payload: bytes
     timestamp: int | None = None
     key: int | None = None
+    control: ControlMessage | None = None
 
 class ErrorQueue(Batches):
-    def read_error(self) -> ErrorReport | None: ...
+    @overload
+    def read_error(self, wait: Literal[True]) -> ErrorReport: ...
+    @overload
+    def read_error(self, wait: bool = False) -> ErrorReport | None: ...
     def set_timestamping(self, flags: SupportsIndex) -> None: ...

@@ -2,21 +2,23 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.stdint cimport INT32_MAX, int32_t
 from libc.string cimport memcpy, memset
 
 from ..wire.boundary cimport address_object, as_int, os_error, peer_tuple
 from ..wire.control cimport CONTROL_ROOM, ControlMessage, Told, control_of_report
 from .batch cimport Batches
-from .retry cimport raise_cut_control
+from .retry cimport Incoming, is_named, raise_cut_control
+from .wait cimport ERRORS, Attempt
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_ERRQUEUE,
     iovec,
-    msghdr,
+    poll_ns,
+    pollfd,
     recvmsg,
     sock_extended_err,
     sockaddr_in,
@@ -27,6 +29,7 @@ from collections import namedtuple
 
 cdef enum:
     ERROR_PAYLOAD = 65535
+    SENT_STAMPS = 1 | 2 | 256 | 512  # SOF_TIMESTAMPING_TX_*
 
 
 class ErrorReport(
@@ -34,9 +37,9 @@ class ErrorReport(
         "ErrorReport",
         (
             "errno", "origin", "icmp_type", "icmp_code", "info", "offender", "addr", "payload",
-            "timestamp", "key",
+            "timestamp", "key", "control",
         ),
-        defaults=(None, None),
+        defaults=(None, None, None),
     )
 ):
     """One entry of the error queue.
@@ -63,6 +66,9 @@ class ErrorReport(
     key : int or None
         For origin TIMESTAMPING: number of the datagram (SOF_TIMESTAMPING_OPT_ID). For ZEROCOPY:
         the last of the sends that are done, of which `info` is the first (MSG_ZEROCOPY).
+    control : ControlMessage or None
+        What came beside the entry, as `set_control_message` asked: of an ICMP error its own TTL,
+        TOS, interface, destination and time of arrival. None when nothing came.
     """
 
     __slots__ = ()
@@ -71,8 +77,14 @@ class ErrorReport(
 cdef class ErrorQueue(Batches):
     """Entries of the error queue."""
 
-    def read_error(self):
-        """Take one entry from the error queue (ip(7), IP_RECVERR, Linux 2.2); never waits.
+    def read_error(self, wait=False):
+        """Take one entry from the error queue (ip(7), IP_RECVERR, Linux 2.2).
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait for an entry, under the read deadline; also while data is there to be
+            read. Otherwise the call never waits and knows no deadline.
 
         Returns
         -------
@@ -84,47 +96,65 @@ cdef class ErrorQueue(Batches):
         ------
         OSError
             EBADF if the conn is closed; ENOBUFS if the entry has more control data than there is
-            room for; otherwise as recvmsg(2).
+            room for; TimeoutError at the read deadline, BlockingIOError on a socket that does not
+            wait; otherwise as recvmsg(2).
         ValueError
             If its control data is malformed.
         NotImplementedError
             If this system has no error queue.
         """
-        cdef unsigned char control[CONTROL_ROOM]
-        cdef sockaddr_in name
+        cdef Incoming incoming
+        cdef Attempt attempt
         cdef iovec vector
-        cdef msghdr header
+        cdef pollfd state
         cdef ssize_t n
-        cdef int err, fd = self.live_fd()
+        cdef int err, fd
+        cdef bint waiting = bool(wait)
+        cdef bytes payload
         if MSG_ERRQUEUE == 0:
             raise NotImplementedError(f"the error queue is not available on {sys.platform}")
+        fd = self.begin(&attempt, ERRORS) if waiting else self.live_fd()
+        # An empty queue is told from a full one before there is memory for what may come.
+        state.fd = fd
+        state.events = state.revents = 0
+        if not waiting and poll_ns(&state, 1, 0) == 0:
+            return None
         payload = PyBytes_FromStringAndSize(NULL, ERROR_PAYLOAD)
-        while True:
-            memset(&header, 0, sizeof(header))
-            memset(&name, 0, sizeof(name))
-            vector.iov_base = PyBytes_AS_STRING(payload)
-            vector.iov_len = ERROR_PAYLOAD
-            header.msg_name = &name
-            header.msg_namelen = sizeof(name)
-            header.msg_iov = &vector
-            header.msg_iovlen = 1
-            header.msg_control = control
-            header.msg_controllen = CONTROL_ROOM
-            n = recvmsg(fd, &header, MSG_ERRQUEUE | MSG_DONTWAIT)
-            err = errno
-            if n >= 0:
-                break
-            if err == EAGAIN:
-                return None
-            if err != EINTR:
-                raise os_error(err, "read_error")
-            PyErr_CheckSignals()
-            fd = self.live_fd()
-        if header.msg_flags & MSG_CTRUNC:
+        vector.iov_base = PyBytes_AS_STRING(payload)
+        vector.iov_len = ERROR_PAYLOAD
+        incoming.header.msg_name = &incoming.name
+        incoming.header.msg_iov = &vector
+        incoming.header.msg_iovlen = 1
+        incoming.header.msg_control = incoming.control
+        try:
+            while True:
+                incoming.header.msg_namelen = sizeof(incoming.name)
+                incoming.header.msg_controllen = CONTROL_ROOM
+                incoming.header.msg_flags = 0
+                n = recvmsg(fd, &incoming.header, MSG_ERRQUEUE | MSG_DONTWAIT)
+                err = errno
+                if n >= 0:
+                    break
+                if err == EAGAIN and not waiting:
+                    return None
+                if err == EAGAIN:
+                    self.wait(fd, ERRORS, &attempt)
+                elif err == EINTR:
+                    PyErr_CheckSignals()
+                else:
+                    raise os_error(err, "read_error")
+                if self.fd != fd:
+                    raise OSError(
+                        EBADF, "Bad file descriptor: the conn was closed by another call")
+        finally:
+            if waiting:
+                self.end(&attempt)
+        if incoming.header.msg_flags & MSG_CTRUNC:
             raise_cut_control()
-        return report_of(control, header.msg_controllen, payload[:n],
-                         peer_tuple(name.sin_addr.s_addr, name.sin_port)
-                         if header.msg_namelen >= sizeof(name) else None)
+        return report_of(
+            incoming.control, incoming.header.msg_controllen, payload[:n],
+            peer_tuple(incoming.name.sin_addr.s_addr, incoming.name.sin_port)
+            if is_named(&incoming) else None)
 
     def set_timestamping(self, flags):
         """Ask for timestamps (socket(7); SO_TIMESTAMPING, Linux 2.6.30, and the kernel's
@@ -149,7 +179,9 @@ cdef class ErrorQueue(Batches):
         """
         cdef int32_t value = <int32_t>as_int(flags, 0, INT32_MAX, "flags")
         self.set_raw(c.SOL_SOCKET, c.SO_TIMESTAMPING, &value, sizeof(value), "SO_TIMESTAMPING")
-        self.wants_control = True
+        self.wants_control = (
+            value or self._control_flags or self.unknown_options or self.others_are_told()) != 0
+        self.stamps_sent = (value & SENT_STAMPS) != 0
 
 
 cdef object report_of(const unsigned char *control, size_t length, bytes payload, tuple addr):
@@ -189,4 +221,5 @@ cdef object report_of(const unsigned char *control, size_t length, bytes payload
         timestamp=cm.timestamp if stamp else None,
         # SO_EE_ORIGIN_ZEROCOPY: the sends from info to key are done.
         key=error.ee_data if stamp or error.ee_origin == 5 else None,
+        control=cm if told.present else None,
     )

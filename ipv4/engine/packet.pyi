@@ -12,6 +12,15 @@ class PacketTransfer(ErrorQueue):
     def read_from(
         self, buf: Buffer, flags: SupportsIndex = 0
     ) -> tuple[int, ControlMessage | None, tuple[str, int]]: ...
+    def receive(
+        self, max_size: SupportsIndex = 65535, flags: SupportsIndex = 0
+    ) -> tuple[bytes, ControlMessage | None, tuple[str, int]]: ...
+    @property
+    def coalesce(self) -> bool: ...
+    @coalesce.setter
+    def coalesce(self, value: bool) -> None: ...
+    @property
+    def coalescing(self) -> bool: ...
     def write_to(
         self,
         data: Buffer,
@@ -24,6 +33,9 @@ class RawTransfer(ErrorQueue):
     def read_from(
         self, buf: Buffer, flags: SupportsIndex = 0
     ) -> tuple[Header, memoryview, ControlMessage | None]: ...
+    def receive(
+        self, max_size: SupportsIndex = 65535, flags: SupportsIndex = 0
+    ) -> tuple[Header, bytes, ControlMessage | None]: ...
     def write_to(
         self,
         header: Header,

@@ -1,7 +1,7 @@
 from cpython.mem cimport PyMem_Free
 from libc.stdint cimport int32_t, uint32_t
 
-from ..wire.boundary cimport Peers, peer_of
+from ..wire.boundary cimport Peers, as_flags, peer_of
 from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, control_from_kernel
 from .endpoint cimport Attempt, Endpoint
 from ..libc.socket cimport iovec, msghdr, sockaddr_in
@@ -11,11 +11,23 @@ cdef enum:
     # From here on giving the GIL up costs less than it gains other threads.
     RELEASE_COUNT = 8  # messages
     RELEASE_BYTES = 16384
+    MSG_ZEROCOPY = 0x4000000  # Linux 4.14
+    FLAG_SEGMENT_SIZE = 256  # of ControlFlags
+    MAX_DATAGRAM = 65535  # what may arrive as one buffer
 
 
 cdef inline bint releases(Endpoint conn, size_t count, size_t size) noexcept:
     """Whether a system call gives up the GIL: the one rule, which `release_gil` overrides."""
     return conn.gil > 0 or (conn.gil < 0 and (count >= RELEASE_COUNT or size >= RELEASE_BYTES))
+
+
+cdef int refuse_zerocopy() except -1
+cdef int refuse_room(size_t room, str name) except -1
+
+
+cdef inline int as_write_flags(object flags) except -1:
+    cdef int c_flags = as_flags(flags)
+    return refuse_zerocopy() if c_flags & MSG_ZEROCOPY else c_flags
 
 
 cdef struct Incoming:
@@ -67,10 +79,17 @@ cdef class Transfer(Endpoint):
         public bint _router_alert
         uint32_t _control_flags
         bint wants_control  # some receive option may be on
+        bint unknown_options  # among them one whose state cannot be asked
+        bint option_cuts  # UDP_SEGMENT was set for every payload of the socket
+        bint writes_headers  # packets are sent with the header that a program wrote
 
-    cdef bint is_stale(self, int fd, int err) noexcept
+    cdef bint is_stale(self, int fd, int err, const msghdr *sent) noexcept
+    cdef bint is_too_big(self, int fd, const msghdr *sent) noexcept
+    cdef bint others_are_told(self)
+    cdef bint has_ports(self) noexcept
+    cdef str refusal(self, int err, int fd, str what, const msghdr *sent)
     cdef int retry_or_raise(self, int err, int fd, int flags, bint writing, Attempt *attempt,
-                            str what, const sockaddr_in *name) except -1
+                            str what, const msghdr *sent) except -1
     cdef Py_ssize_t take_message(self, Incoming *incoming, iovec *vectors, size_t count,
                                  int flags) except -1
     cdef Py_ssize_t send(self, const msghdr *header, int flags) except -1

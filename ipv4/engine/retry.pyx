@@ -7,24 +7,36 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Malloc
 from libc.errno cimport (
     EACCES,
+    EADDRNOTAVAIL,
     EAGAIN,
     EBADF,
     ECONNREFUSED,
+    EDESTADDRREQ,
     EHOSTDOWN,
     EHOSTUNREACH,
     EINTR,
+    EINVAL,
     EMSGSIZE,
     ENETUNREACH,
     ENOBUFS,
+    ENODEV,
     ENOPROTOOPT,
     EOPNOTSUPP,
     EPROTO,
     errno,
 )
 from libc.stdint cimport int32_t, uint32_t
+from libc.string cimport memset
 
 from ..wire.boundary cimport address_text, as_int, os_error
-from ..wire.control cimport ALL_FLAGS, CONTROL_ROOM, SEND_ROOM, ControlMessage
+from ..wire.control cimport (
+    ALL_FLAGS,
+    CONTROL_ROOM,
+    SEND_ROOM,
+    ControlMessage,
+    Told,
+    read_told,
+)
 from .endpoint cimport Attempt, Endpoint
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -43,9 +55,26 @@ from ..libc.socket cimport (
 
 from ..wire.control import RECEIVE_OPTIONS
 
+# Options whose state can be asked, and that bring control messages when on.
+cdef tuple TELLING = tuple(
+    (row[1], row[2]) for row in RECEIVE_OPTIONS if row[2] >= 0
+) + (((c.SOL_SOCKET, c.SO_TIMESTAMPING),) if c.SO_TIMESTAMPING >= 0 else ())
+
+cdef extern from "probe.h":
+    bint ipv4_is_too_big(int fd, const sockaddr_in *name, size_t size, int mode) noexcept nogil
+
+cdef enum:
+    PMTUDISC_PROBE = 3
+    UDP_HEADER = 8
+    IP_HEADER = 20
+
 
 cdef class Transfer(Endpoint):
     """Packets in and out, and the control messages they bring; base of PacketConn and RawConn."""
+
+    def __init__(self, sock):
+        Endpoint.__init__(self, sock)
+        self.wants_control = self.others_are_told()
 
     def set_control_message(self, flags, on):
         """Choose what received packets tell in their `ControlMessage` (ip(7), socket(7), udp(7)).
@@ -89,6 +118,8 @@ cdef class Transfer(Endpoint):
             self._control_flags = (self._control_flags & ~bits) | (wanted & bits)
             if value:
                 self.wants_control = True
+        if not self._control_flags:
+            self.wants_control = self.unknown_options or self.others_are_told()
 
     @property
     def control_flags(self):
@@ -97,13 +128,28 @@ cdef class Transfer(Endpoint):
 
         return ControlFlags(self._control_flags)
 
-    def _expect_control(self):
+    def _expect_control(self, level, option):
         """Some option was set that may bring control messages unknown to `control_flags`."""
         self.wants_control = True
+        if (level, option) == (c.SOL_UDP, c.UDP_SEGMENT):
+            self.option_cuts = True
+        if not any((level, option) == each for each in TELLING):
+            self.unknown_options = True  # whether it is on cannot be asked
+
+    cdef bint others_are_told(self):
+        """Whether an option that brings control messages is on, whoever switched it on."""
+        cdef int32_t on
+        cdef socklen_t size
+        for level, option in TELLING:
+            on = 0
+            size = sizeof(on)
+            if c.getsockopt(self.fd, level, option, &on, &size) == 0 and on:
+                return True
+        return False
 
     # Failed system calls
 
-    cdef bint is_stale(self, int fd, int err) noexcept:
+    cdef bint is_stale(self, int fd, int err, const msghdr *sent) noexcept:
         """Whether an error may belong to an earlier datagram, to another destination.
 
         With IP_RECVERR an unconnected socket is told of every ICMP error by the next call
@@ -121,28 +167,88 @@ cdef class Transfer(Endpoint):
         if c.IP_RECVERR < 0 or c.getsockopt(fd, c.IPPROTO_IP, c.IP_RECVERR, &on, &size) < 0:
             return False
         size = sizeof(peer)
-        return on and c.getpeername(fd, <sockaddr *>&peer, &size) < 0
+        if not on or c.getpeername(fd, <sockaddr *>&peer, &size) == 0:
+            return False
+        # Tried again, a datagram that is too big would leave a second report of itself.
+        return err != EMSGSIZE or sent == NULL or not self.is_too_big(fd, sent)
+
+    cdef bint is_too_big(self, int fd, const msghdr *sent) noexcept:
+        """Whether the kernel refuses this datagram for its own size."""
+        cdef int32_t mode = PMTUDISC_PROBE  # a packet with its header is held to the link's MTU
+        cdef socklen_t length = sizeof(mode)
+        cdef size_t size = 0, i, before = UDP_HEADER
+        for i in range(sent.msg_iovlen):
+            size += sent.msg_iov[i].iov_len
+        if sent.msg_name == NULL:
+            return True
+        if self.writes_headers:
+            before += IP_HEADER
+        elif c.getsockopt(fd, c.IPPROTO_IP, c.IP_MTU_DISCOVER, &mode, &length) < 0:
+            return True
+        elif self.has_ports():
+            before = 0
+        return ipv4_is_too_big(
+            fd, <const sockaddr_in *>sent.msg_name, size - min(size, before), mode)
+
+    cdef bint has_ports(self) noexcept:
+        return self._type != c.SOCK_RAW and self._protocol != c.IPPROTO_ICMP
 
     cdef int retry_or_raise(self, int err, int fd, int flags, bint writing, Attempt *attempt,
-                            str what, const sockaddr_in *name) except -1:
-        """Return when a failed call is worth trying again; else raise what it means."""
+                            str what, const msghdr *sent) except -1:
+        """Return when a failed call is worth trying again; else raise what it means.
+
+        `sent` is the message that did not go, NULL for reads.
+        """
         if err == EAGAIN:
             if flags & (MSG_DONTWAIT | MSG_ERRQUEUE):
                 raise OSError(EAGAIN, "Resource temporarily unavailable")
             self.wait(fd, writing, attempt)
         elif err == EINTR:
             PyErr_CheckSignals()
-        elif not attempt.stale_tried and self.is_stale(fd, err):
+        elif not attempt.stale_tried and self.is_stale(fd, err, sent):
             attempt.stale_tried = True
-        elif name != NULL:
-            raise os_error(
-                err, f"{what} {address_text(name.sin_addr.s_addr)}:{ntohs(name.sin_port)}")
-        else:
-            raise os_error(err, what)
+        elif err != EBADF or self.fd == fd:
+            raise os_error(err, what if sent == NULL else self.refusal(err, fd, what, sent))
         if self.fd != fd:  # closed by a signal handler, or by another thread meanwhile
             raise OSError(EBADF, "Bad file descriptor: the conn was closed by another call")
         self.check_deadline(writing)
         return 0
+
+    cdef str refusal(self, int err, int fd, str what, const msghdr *sent):
+        """What was attempted, and what about it is at fault as far as that can be told."""
+        cdef Told told
+        cdef int32_t on = 1
+        cdef socklen_t size = sizeof(on)
+        cdef const sockaddr_in *name = <const sockaddr_in *>sent.msg_name
+        memset(&told, 0, sizeof(told))
+        if sent.msg_controllen:
+            read_told(sent.msg_control, sent.msg_controllen, &told)
+        if name != NULL:
+            what = f"{what} {address_text(name.sin_addr.s_addr)}"
+            if self.has_ports():
+                what = f"{what}:{ntohs(name.sin_port)}"
+        if told.spec_dst:
+            what = f"{what} from {address_text(told.spec_dst)}"
+        if told.ifindex:
+            what = f"{what} by interface {told.ifindex}"
+        if err == ENODEV and told.ifindex:
+            return f"{what}, which does not exist"
+        if told.spec_dst and (err == ENETUNREACH or err == EINVAL or err == EADDRNOTAVAIL):
+            return f"{what}: the source must be an address of this host that has a route there"
+        if err == EINVAL and name != NULL and name.sin_port == 0 and self.has_ports():
+            return f"{what}: the destination has no port; give (host, port)"
+        if err == EDESTADDRREQ:
+            return f"{what}: give a destination, for the socket is not connected"
+        if err == EACCES:
+            c.getsockopt(fd, c.SOL_SOCKET, c.SO_BROADCAST, &on, &size)
+            if not on:
+                return f"{what}: a broadcast address needs broadcast=True"
+        if err == EMSGSIZE and self.writes_headers:
+            return (
+                f"{what}: a packet with its own header is never fragmented; PacketConn.ip lets"
+                " the kernel do so, up to 65,515 bytes of payload"
+            )
+        return what
 
     # One way in, one way out
 
@@ -200,8 +306,7 @@ cdef class Transfer(Endpoint):
                 err = errno
             if n >= 0:
                 return n
-            self.retry_or_raise(err, fd, flags, True, &attempt, "write_to",
-                                <const sockaddr_in *>header.msg_name)
+            self.retry_or_raise(err, fd, flags, True, &attempt, "write_to", header)
 
 
 cdef int set_control(Outgoing *outgoing, ControlMessage cm, bint segmented) except -1:
@@ -215,6 +320,24 @@ cdef int set_control(Outgoing *outgoing, ControlMessage cm, bint segmented) exce
     outgoing.header.msg_controllen = cm.encode(
         <unsigned char *>outgoing.header.msg_control, segmented)
     return 0
+
+
+cdef int refuse_zerocopy() except -1:
+    raise ValueError(
+        "flags must not hold MSG_ZEROCOPY: the kernel would go on reading the buffer after the"
+        " call has let go of it"
+    )
+
+
+cdef int refuse_room(size_t room, str name) except -1:
+    """What arrives coalesced in one buffer would be lost behind a short one."""
+    if room >= MAX_DATAGRAM:
+        return 0
+    raise ValueError(
+        f"{name} must be at least {MAX_DATAGRAM} bytes long while SEGMENT_SIZE is on, not {room}:"
+        " several datagrams arrive as one buffer, and what does not fit is lost (with MSG_TRUNC"
+        " among the flags it is taken)"
+    )
 
 
 cdef int raise_cut_control() except -1:

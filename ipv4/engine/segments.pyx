@@ -2,31 +2,29 @@
 (udp(7), UDP_SEGMENT).
 """
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.errno cimport EINVAL, EIO, errno
+from libc.errno cimport EBADF, EINVAL, EIO, EMSGSIZE, errno
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
 from ..wire.boundary cimport shown
+from ..wire.control cimport Walk, step, walk_over
 from .endpoint cimport Attempt
-from .retry cimport Transfer
+from .retry cimport Transfer, releases
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
     MSG_DONTWAIT,
     UDP_SEGMENT,
-    cmsghdr,
     iovec,
     msghdr,
     sendmsg,
-    sockaddr_in,
 )
 
 cdef enum:
-    OLD_MAX_SEGMENTS = 64  # UDP_MAX_SEGMENTS of older kernels
-    NEW_MAX_SEGMENTS = 128
-    MAX_PAYLOAD = 65507  # of a UDP datagram, and so of what is cut in one call
+    BURST = 64  # datagrams cut here between two looks at signals and other threads
 
 
 cdef class Segments(Transfer):
@@ -34,6 +32,7 @@ cdef class Segments(Transfer):
 
     def __cinit__(self, *args, **kwargs):
         self.segmenting = True
+        self.max_segments = NEW_MAX_SEGMENTS
 
     @property
     def segmentation(self):
@@ -51,137 +50,178 @@ cdef class Segments(Transfer):
             raise TypeError(f"segmentation must be True or False, not {shown(value)}")
         self.segmenting = value
 
-    cdef Py_ssize_t send_segmented(self, const msghdr *header, Py_ssize_t segment,
-                                   int flags) except -1:
-        """Send one buffer whose control data asks for segments.
+    cdef Py_ssize_t send_cut(self, const msghdr *header, size_t segment, size_t start, int flags,
+                             str what, list errors) except -1:
+        """Send a message as datagrams of `segment` bytes, from byte `start` of it on.
 
-        What is more than the kernel cuts in one call goes in several; what an interface refuses
-        (EIO: it cannot checksum, so cannot segment; udp(7)) goes segment by segment.
+        Returns how many bytes of it are gone then: fewer than all when an error came after a
+        datagram had left; the error is appended to `errors`, and a further call goes on from
+        there. An error before that is raised. Nothing is sent twice.
+
+        The kernel cuts as much as it takes in one call. What an interface refuses (EIO: it
+        cannot checksum, so cannot segment; udp(7)) is cut here from then on; what exceeds the
+        path's MTU (EMSGSIZE, before Linux 6.14 EINVAL) is cut here this time, for single
+        datagrams are fragmented on their way.
         """
-        cdef Py_ssize_t total = <Py_ssize_t>header.msg_iov[0].iov_len, sent = 0, n, step
-        cdef msghdr part = header[0]
-        cdef iovec vector = header.msg_iov[0]
-        part.msg_iov = &vector
-        step = max(MAX_PAYLOAD // segment, 1) * segment
-        while sent < total:
-            vector.iov_base = <unsigned char *>header.msg_iov[0].iov_base + sent
-            vector.iov_len = min(total - sent, step)
-            try:
-                if not self.segmenting:
-                    n = self.send_segments(&part, segment, flags)
-                else:
-                    n = self.send(&part, flags)
-            except OSError as error:
-                if error.errno == EIO and self.segmenting:
-                    self.segmenting = False
-                    continue
-                if error.errno == EINVAL and step > OLD_MAX_SEGMENTS * segment:
-                    # More segments than this kernel cuts at once; never the last word on EINVAL.
-                    step = (
-                        NEW_MAX_SEGMENTS if step > NEW_MAX_SEGMENTS * segment else OLD_MAX_SEGMENTS
-                    ) * segment
-                    continue
-                if sent:
-                    return sent
-                raise
-            sent += n
-            if n < <Py_ssize_t>vector.iov_len:
-                return sent
-        return sent
-
-    cdef Py_ssize_t send_segments(self, const msghdr *header, size_t segment, int flags) except -1:
-        """Send a message as datagrams of `segment` bytes, one system call each.
-
-        Returns the bytes sent: fewer than all when an error came after the first datagram, which
-        the next call will meet again. Nothing is sent twice.
-        """
-        cdef unsigned char *control = NULL
-        cdef msghdr part = header[0]
-        cdef iovec *parts = NULL
-        cdef size_t sent = 0, total = 0, i, offset = 0, index = 0, left, used, take
-        cdef ssize_t n
+        cdef Cut cut
         cdef Attempt attempt
-        cdef int fd = self.begin(&attempt, True), err
-        for i in range(header.msg_iovlen):
-            total += header.msg_iov[i].iov_len
-        parts = <iovec *>PyMem_Malloc(header.msg_iovlen * sizeof(iovec) + header.msg_controllen + 8)
-        if parts == NULL:
+        cdef int fd = self.begin(&attempt, True), err = 0
+        cdef size_t total = size_of(header), sent = start, most = self.max_segments, part
+        cdef bint by_kernel = self.segmenting and segment < total, refused = False, release
+        cdef Py_ssize_t n
+        if segment < total:
+            part = max(MAX_PAYLOAD // segment, 1)
+            most = min(most, part)
+        cut.parts = <iovec *>PyMem_Malloc(
+            header.msg_iovlen * sizeof(iovec) + header.msg_controllen + 1)
+        if cut.parts == NULL:
             raise MemoryError()
         try:
-            control = <unsigned char *>(parts + header.msg_iovlen)
-            part.msg_iov = parts
-            part.msg_control = control
-            part.msg_controllen = without_segment(header, control)
-            if part.msg_controllen == 0:
-                part.msg_control = NULL
-            while sent < total:
-                left = min(segment, total - sent)
-                used = 0
-                i = index
-                take = offset
-                while left:
-                    parts[used].iov_base = <unsigned char *>header.msg_iov[i].iov_base + take
-                    parts[used].iov_len = min(header.msg_iov[i].iov_len - take, left)
-                    left -= parts[used].iov_len
-                    take += parts[used].iov_len
-                    if take == header.msg_iov[i].iov_len:
-                        i += 1
-                        take = 0
-                    used += 1
-                part.msg_iovlen = used
-                n = sendmsg(fd, &part, flags | MSG_DONTWAIT)
-                err = errno
-                if n < 0:
-                    try:
-                        self.retry_or_raise(err, fd, flags, True, &attempt, "write_to",
-                                            <const sockaddr_in *>header.msg_name)
-                    except OSError:
-                        if sent:
-                            return <Py_ssize_t>sent
-                        raise
+            cut.message = header[0]
+            cut.message.msg_iov = cut.parts
+            cut.control = <unsigned char *>(cut.parts + header.msg_iovlen)
+            cut.controllen = without_segment(header, cut.control)
+            cut.vectors = header.msg_iov
+            cut.index = cut.offset = 0
+            gather(&cut, start)
+            while sent < total or total == 0:
+                part = min(most if by_kernel else <size_t>BURST, (total - sent) // segment + 1)
+                release = releases(self, part, min(part * segment, total - sent))
+                if release:
+                    self.enter()
+                    with nogil:
+                        if by_kernel:
+                            n = send_joined(fd, header, &cut, min(most * segment, total - sent),
+                                            flags)
+                        else:
+                            n = send_burst(fd, &cut, segment, total - sent, flags)
+                        err = errno
+                    self.leave()
+                else:
+                    if by_kernel:
+                        n = send_joined(fd, header, &cut, min(most * segment, total - sent), flags)
+                    else:
+                        n = send_burst(fd, &cut, segment, total - sent, flags)
+                    err = errno
+                if n >= 0:
+                    sent += <size_t>n
+                    if sent == total:
+                        break
+                    if refused and by_kernel:
+                        self.max_segments = <int>most  # it was the number, then
+                    PyErr_CheckSignals()
+                    if self.fd == fd:
+                        continue
+                    err = EBADF
+                elif by_kernel and err == EIO:
+                    self.segmenting = by_kernel = False
                     continue
-                index = i
-                offset = take
-                sent += <size_t>n
+                elif by_kernel and (err == EINVAL or err == EMSGSIZE):
+                    if most > OLD_MAX_SEGMENTS and total - sent > OLD_MAX_SEGMENTS * segment:
+                        most = OLD_MAX_SEGMENTS
+                        refused = True
+                    else:
+                        by_kernel = False
+                    continue
+                try:
+                    self.retry_or_raise(err, fd, flags, True, &attempt, what, header)
+                except OSError as error:
+                    if sent == start:
+                        raise
+                    if errors is not None:
+                        errors.append(error)
+                    break
         finally:
-            PyMem_Free(parts)
+            PyMem_Free(cut.parts)
         return <Py_ssize_t>sent
+
+
+cdef size_t gather(Cut *cut, size_t want) noexcept nogil:
+    """Move on by `want` bytes of the message, and point `parts` to them; returns how many parts."""
+    cdef size_t used = 0, take
+    while want:
+        take = min(cut.vectors[cut.index].iov_len - cut.offset, want)
+        if take:
+            cut.parts[used].iov_base = <char *>cut.vectors[cut.index].iov_base + cut.offset
+            cut.parts[used].iov_len = take
+            used += 1
+        want -= take
+        cut.offset += take
+        if cut.offset == cut.vectors[cut.index].iov_len:
+            cut.index += 1
+            cut.offset = 0
+    return used
+
+
+cdef Py_ssize_t send_joined(int fd, const msghdr *header, Cut *cut, size_t size,
+                            int flags) noexcept nogil:
+    """The next bytes in one call, for the kernel to cut."""
+    cdef size_t index = cut.index, offset = cut.offset
+    cdef Py_ssize_t n
+    cut.message.msg_iovlen = gather(cut, size)
+    cut.message.msg_control = header.msg_control
+    cut.message.msg_controllen = header.msg_controllen
+    n = sendmsg(fd, &cut.message, flags | MSG_DONTWAIT)
+    if n < 0:
+        cut.index = index
+        cut.offset = offset
+    return n
+
+
+cdef Py_ssize_t send_burst(int fd, Cut *cut, size_t segment, size_t left,
+                           int flags) noexcept nogil:
+    """The next datagrams, a call each; returns their bytes, -1 when not one went."""
+    cdef size_t sent = 0, index, offset, size
+    cdef int i
+    cut.message.msg_control = cut.control if cut.controllen else NULL
+    cut.message.msg_controllen = cut.controllen
+    for i in range(BURST):
+        size = min(segment, left - sent)
+        index = cut.index
+        offset = cut.offset
+        cut.message.msg_iovlen = gather(cut, size)
+        if sendmsg(fd, &cut.message, flags | MSG_DONTWAIT) < 0:
+            cut.index = index
+            cut.offset = offset
+            return <Py_ssize_t>sent if i else -1
+        sent += size
+        if sent == left:
+            break
+    return <Py_ssize_t>sent
+
+
+cdef size_t size_of(const msghdr *header) noexcept nogil:
+    """Bytes of a message's payload."""
+    cdef size_t total = 0, i
+    for i in range(header.msg_iovlen):
+        total += header.msg_iov[i].iov_len
+    return total
 
 
 cdef size_t segment_of(const msghdr *header) noexcept nogil:
     """Segment size that a message's control data asks for, 0 when none."""
-    cdef cmsghdr h
+    cdef Walk walk
     cdef uint16_t size = 0
-    cdef size_t at = 0
-    cdef const unsigned char *control = <const unsigned char *>header.msg_control
-    while header.msg_controllen - at >= sizeof(cmsghdr):
-        memcpy(&h, control + at, sizeof(h))
-        if h.cmsg_len < sizeof(h) or h.cmsg_len > header.msg_controllen - at:
-            return 0
-        if (
-            h.cmsg_level == c.SOL_UDP and h.cmsg_type == UDP_SEGMENT
-            and h.cmsg_len >= CMSG_LEN(sizeof(size))
-        ):
-            memcpy(&size, control + at + CMSG_LEN(0), sizeof(size))
+    walk_over(&walk, header.msg_control, header.msg_controllen)
+    while step(&walk) > 0:
+        if walk.level == c.SOL_UDP and walk.type == UDP_SEGMENT and walk.size >= sizeof(size):
+            memcpy(&size, walk.body, sizeof(size))
             return size
-        if CMSG_SPACE(h.cmsg_len - CMSG_LEN(0)) >= header.msg_controllen - at:
-            return 0
-        at += CMSG_SPACE(h.cmsg_len - CMSG_LEN(0))
     return 0
 
 
 cdef size_t without_segment(const msghdr *header, unsigned char *out) noexcept nogil:
     """Copy a message's control data but for its UDP_SEGMENT; returns its length."""
-    cdef cmsghdr h
-    cdef size_t at = 0, written = 0, size
-    cdef const unsigned char *control = <const unsigned char *>header.msg_control
-    while header.msg_controllen - at >= sizeof(cmsghdr):
-        memcpy(&h, control + at, sizeof(h))
-        if h.cmsg_len < sizeof(h) or h.cmsg_len > header.msg_controllen - at:
-            break
-        size = min(CMSG_SPACE(h.cmsg_len - CMSG_LEN(0)), header.msg_controllen - at)
-        if h.cmsg_level != c.SOL_UDP or h.cmsg_type != UDP_SEGMENT:
-            memcpy(out + written, control + at, size)
+    cdef Walk walk
+    cdef size_t written = 0, size
+    cdef const unsigned char *end = <const unsigned char *>header.msg_control
+    cdef const unsigned char *start
+    end += header.msg_controllen
+    walk_over(&walk, header.msg_control, header.msg_controllen)
+    while step(&walk) > 0:
+        if walk.level != c.SOL_UDP or walk.type != UDP_SEGMENT:
+            start = walk.body - CMSG_LEN(0)
+            size = min(CMSG_SPACE(walk.size), <size_t>(end - start))
+            memcpy(out + written, start, size)
             written += size
-        at += size
     return written

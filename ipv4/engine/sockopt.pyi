@@ -1,6 +1,6 @@
 from typing_extensions import disjoint_base
 
-from .readiness import Watched
+from .wait import Waiting
 
 @disjoint_base
-class OptionDoor(Watched): ...
+class OptionDoor(Waiting): ...

@@ -106,6 +106,13 @@ def packets(conn: PacketConn, raw: RawConn, batch: MessageBatch) -> int:
     assert_type(conn.write_all(batch), list[tuple[int, OSError]])
     conn.set_timestamping(0)
     assert_type(conn.read_error(), ErrorReport | None)
+    report = conn.read_error(wait=True)
+    assert_type(report, ErrorReport)
+    assert_type(report.control, ControlMessage | None)
+    assert_type(conn.receive(), tuple[bytes, ControlMessage | None, tuple[str, int]])
+    assert_type(raw.receive(9, flags=0), tuple[Header, bytes, ControlMessage | None])
+    conn.coalesce = True
+    assert_type(conn.coalesce and conn.coalescing, bool)
     return n
 
 
@@ -121,19 +128,4 @@ async def awaited(conn: PacketConn, raw: RawConn, batch: MessageBatch) -> None:
         assert_type(await aconn.write_all(batch), list[tuple[int, OSError]])
         async for n in aconn.batches(batch):
             assert_type(n, int)
-        assert_type(await aconn.read_error(), ErrorReport | None)
-        async for report in aconn.errors():
-            assert_type(report, ErrorReport)
-        assert_type(aconn.try_write_to(b"", src), bool)
-        assert_type(araw.try_write_to(header, payload), bool)
-        assert_type(aconn.ttl, int)
-        assert_type(aconn.local_addr, tuple[str, int])
-        assert_type(aconn.timeout, float | None)
-        aconn.ttl = araw.ttl = 9
-        aconn.join_group("224.0.0.9")
-        aconn.set_read_deadline(time.monotonic() + 1)
-        aconn.tll = 9  # type: ignore[attr-defined]
-        assert_type(AsyncPacketConn.udp(("127.0.0.1", 0), ttl=9), AsyncPacketConn)
-        assert_type(AsyncRawConn.ip(89), AsyncRawConn)
     aconn.close()
-    await aconn.aclose()
