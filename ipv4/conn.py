@@ -223,6 +223,7 @@ def open_conn(cls, kind, address, netns, options, reuse_address=False, reuse_por
     sock = socket.socket(socket.AF_INET, *kind) if netns is None else open_in_netns(netns, kind)
     try:
         conn = cls(sock)
+        conn._owned = True
         if reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if reuse_port:

@@ -118,6 +118,27 @@ def test_a_transport_that_closes_its_socket_under_the_conn():
     asyncio.run(main())
 
 
+def test_detach_lets_go_what_nobody_else_holds():
+    """What an opener made, or came by number, has then one handle; a given socket stays whole."""
+    with inet() as given:
+        conn = PacketConn(given)
+        assert conn.detach() == given.fileno()
+        assert conn.closed
+        del conn
+        given.getsockname()
+    for make in (PacketConn.udp, lambda: PacketConn(inet().detach())):
+        conn = make()
+        number = conn.detach()
+        assert conn.closed
+        with pytest.raises(OSError) as caught:
+            conn.detach()
+        assert caught.value.errno == errno.EBADF
+        conn.close()
+        del conn
+        os.fstat(number)
+        os.close(number)
+
+
 # What is refused
 
 

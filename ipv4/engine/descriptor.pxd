@@ -7,7 +7,7 @@ cdef class Descriptor:
         int users  # calls that may touch the descriptor without holding the GIL
         bint unfinished  # closed, but the socket's own close has yet to return
         bint finishing  # it runs now
-        bint owned  # nobody but this conn holds the socket
+        public bint _owned  # nobody but this conn holds the socket; the openers set it
         bint closes  # closing it is the conn's business
         unsigned int generation  # of the process that the counts above belong to
         readonly int _type

@@ -46,7 +46,7 @@ cdef class Descriptor:
             raise
         self._loop = loop
         self.closes = closes
-        self.owned = by_number
+        self._owned = by_number
 
     cdef int take(self, object sock) except -1:
         cdef const int *number = descriptor_of(sock)
@@ -179,7 +179,7 @@ cdef class Descriptor:
             self.forget_parent()
         self.fd = -1
         self.wake_all()
-        if self.owned:
+        if self._owned:
             self._sock.detach()
         return fd
 
