@@ -41,7 +41,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .conn import Conn, PacketConn, RawConn
-from .engine.message import Message, MessageBatch
+from .engine.message import Message
+from .engine.message_batch import MessageBatch
 from .filtering import ICMPFilter
 from .wire.checksum import checksum, pseudo_header
 from .wire.control import ControlMessage, new_control_message

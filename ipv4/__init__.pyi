@@ -12,7 +12,8 @@ from .constants import (
     PathMTUDiscovery,
 )
 from .engine.errqueue import ErrorReport
-from .engine.message import Message, MessageBatch
+from .engine.message import Message
+from .engine.message_batch import MessageBatch
 from .features import features
 from .filtering import ICMPFilter
 from .interface import Interface

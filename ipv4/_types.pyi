@@ -5,7 +5,8 @@ from ipaddress import IPv4Address
 from typing import SupportsIndex, TypeAlias
 
 from .bpf import Instruction
-from .engine.message import Message, MessageBatch
+from .engine.message import Message
+from .engine.message_batch import MessageBatch
 
 Host: TypeAlias = str | IPv4Address | bytes
 Address: TypeAlias = Host | tuple[Host, SupportsIndex]

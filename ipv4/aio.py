@@ -1,124 +1,30 @@
-"""The same verbs, awaited: on asyncio (also with uvloop) and, through anyio, on trio.
+"""The same verbs, awaited: on asyncio (also with uvloop) and on trio.
 
 Every call tries at once and waits for the socket only if it would block. Between the system call
-that took a datagram and the caller nothing is awaited, so that a cancelled read loses nothing.
+that took a datagram and the caller nothing is awaited that can be cancelled, so that a cancelled
+read loses nothing. A task that never has to wait gives up its turn every so often; on trio every
+call is a checkpoint. Deadlines and the socket's timeout end awaited calls as they end calls of
+threads, also when they are set while a task waits.
 """
 
-import asyncio
 import errno
 from socket import MSG_DONTWAIT
 
 from .conn import PacketConn, RawConn
+from .engine.message import MessageBatch
+from .engine.readiness import Clock
+from .loops import CALL, ERRORS, READ, WRITE, current_gate
 
 __all__ = ["AsyncPacketConn", "AsyncRawConn"]
 
-# Messages that one task may take in a row before others get their turn: a millisecond or two.
-TURN = 2048
-
-# A wake-up that brought nothing, so many times in a row, is an unread error queue, which polls as
-# readable for ever (ip(7), IP_RECVERR): from then on the wait is by time.
-SPURIOUS = 4
-SPURIOUS_PAUSE = 0.005
-
-
-class LoopGate:
-    """Readiness of one direction of a descriptor on an asyncio loop, for any number of tasks.
-
-    The registration with the loop outlives a wait: under load it is made once. It is given up
-    when the descriptor becomes ready and nobody waits for it.
-    """
-
-    def __init__(self, loop, fd, writing):
-        self.loop = loop
-        self.fd = fd
-        self.add = loop.add_writer if writing else loop.add_reader
-        self.remove = loop.remove_writer if writing else loop.remove_reader
-        self.registered = False
-        self.waiting = []
-
-    def ready(self):
-        if not self.waiting:
-            self.unregister()
-            return
-        waiting, self.waiting = self.waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    def unregister(self):
-        if self.registered:
-            self.registered = False
-            self.remove(self.fd)
-
-    async def wait(self):
-        future = self.loop.create_future()
-        self.waiting.append(future)
-        if not self.registered:
-            self.add(self.fd, self.ready)
-            self.registered = True
-        try:
-            await future
-        finally:
-            if future in self.waiting:
-                self.waiting.remove(future)
-
-    def close(self):
-        if self.loop.is_closed():
-            return
-        self.unregister()
-        waiting, self.waiting = self.waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_exception(closed_error())
-
-
-class AnyioGate:
-    """The same through anyio, which allows one waiting task; others queue for their turn."""
-
-    def __init__(self, fd, writing):
-        import anyio
-
-        self.fd = fd
-        self.closed_resource = anyio.ClosedResourceError
-        self.wait_ready = anyio.wait_writable if writing else anyio.wait_readable
-        self.notify_closing = anyio.notify_closing
-        self.turn = anyio.Lock()
-
-    async def wait(self):
-        try:
-            async with self.turn:
-                await self.wait_ready(self.fd)
-        except (self.closed_resource, OSError, ValueError):
-            raise closed_error() from None
-
-    def close(self):
-        self.notify_closing(self.fd)
-
-
-def closed_error():
-    return OSError(errno.EBADF, "Bad file descriptor: the conn was closed by another task")
-
-
-async def pause(seconds):
-    """Sleep on whichever loop runs."""
-    if current_loop() is not None:
-        await asyncio.sleep(seconds)
-    else:
-        import anyio
-
-        await anyio.sleep(seconds)
-
-
-def current_loop():
-    """The running asyncio loop, or None under another one."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
 
 class AsyncConn:
-    """What both kinds share; options, groups and the rest are reached as on the conn itself."""
+    """What both kinds share.
+
+    Options, groups and the rest are reached as on the conn itself, also what a subclass of it adds.
+    """
+
+    __slots__ = ("__weakref__", "conn")
 
     kind = ()
 
@@ -126,18 +32,28 @@ class AsyncConn:
         if not isinstance(conn, self.kind):
             expected = self.kind.__name__
             raise TypeError(f"conn must be a {expected}, not {type(conn).__name__}")
-        # Not through __setattr__, which hands everything on to the conn.
-        object.__setattr__(self, "conn", conn)
-        object.__setattr__(self, "_gates", {})
+        self.conn = conn
 
     def __getattr__(self, name):
+        if name == "conn":
+            raise AttributeError(f"{type(self).__name__} has no conn: call super().__init__(conn)")
         return getattr(self.conn, name)
 
     def __setattr__(self, name, value):
-        setattr(self.conn, name, value)
+        # What a subclass of the conn adds is the conn's; what one of this class adds is its own.
+        if not hasattr(type(self), name) and hasattr(type(self.conn), name):
+            setattr(self.conn, name, value)
+        else:
+            object.__setattr__(self, name, value)
+
+    def __dir__(self):
+        return sorted({*object.__dir__(self), *dir(self.conn)})
 
     def __repr__(self):
         return f"<ipv4.aio.{type(self).__name__} of {self.conn!r}>"
+
+    def __reduce__(self):
+        raise TypeError(f"cannot pickle {type(self).__name__}: it stands for an open socket")
 
     async def __aenter__(self):
         return self
@@ -146,66 +62,60 @@ class AsyncConn:
         self.close()
 
     def close(self):
-        """Close the conn; tasks that wait on it end with ``OSError(EBADF)``."""
-        for _, gate in self._gates.values():
-            gate.close()
-        self._gates.clear()
+        """Close the conn, from anywhere; calls that wait for it, also on other loops and in other
+        threads, end with ``OSError(EBADF)``.
+        """
         self.conn.close()
 
-    def _gate(self, writing):
-        fd = self.conn.fileno()
-        if fd < 0:
-            raise closed_error()
-        loop = current_loop()
-        kept = self._gates.get(writing)
-        if kept is None or kept[0] is not loop:
-            gate = AnyioGate(fd, writing) if loop is None else LoopGate(loop, fd, writing)
-            kept = self._gates[writing] = (loop, gate)
-        return kept[1]
+    async def aclose(self):
+        """`close`, for what awaits it, such as ``contextlib.aclosing``; a checkpoint on trio."""
+        self.close()
+        kind = current_gate()
+        await kind.turn()
+        await kind.after()
 
-    async def _call(self, writing, call, args, flags):
-        """The call's result as soon as it does not block; at once if the caller would not wait."""
-        if flags & MSG_DONTWAIT:
-            return call(*args, flags)
-        spurious = 0
+    # Waiting
+
+    async def _call(self, direction, call, args, flags, dry=False):
+        """The call's result as soon as it does not block; at once if the caller would not wait.
+
+        What is known to be `dry` is not tried before something new is told.
+        """
+        kind = current_gate()
+        kind.left -= CALL
+        if kind.left < 0:
+            await kind.turn()
+        if not dry:
+            waits = False
+            try:
+                return call(*args, flags | MSG_DONTWAIT)
+            except BlockingIOError:
+                waits = not flags & MSG_DONTWAIT
+                if not waits:
+                    raise
+            finally:
+                if kind.checkpoints and not waits:
+                    await kind.after()
+        clock = Clock()
         while True:
+            seconds = self.conn._time_left(direction, clock)
+            await self.conn._watch(kind, kind.here(), direction).wait(seconds)
             try:
                 return call(*args, flags | MSG_DONTWAIT)
             except BlockingIOError:
                 pass
-            await self._gate(writing).wait()
-            spurious += 1
-            if spurious > SPURIOUS:
-                await pause(SPURIOUS_PAUSE)
+
+    # Reading
 
     async def read_from(self, buf, flags=0):
         """As the conn's own ``read_from``, awaited."""
-        return await self._call(False, self.conn.read_from, (buf,), flags)
+        return await self._call(READ, self.conn.read_from, (buf,), flags)
 
     async def read_batch(self, ms, flags=0):
         """As the conn's own ``read_batch``, awaited."""
-        return await self._call(False, self.conn.read_batch, (ms,), flags)
-
-    async def write_batch(self, ms, flags=0):
-        """As the conn's own ``write_batch``, awaited."""
-        return await self._call(True, self.conn.write_batch, (ms,), flags)
-
-    async def write_all(self, messages):
-        """As the conn's own ``write_all``, awaited."""
-        if not hasattr(messages, "__getitem__"):
-            messages = list(messages)
-        failed = []
-        at = 0
-        while at < len(messages):
-            try:
-                at += await self.write_batch(messages[at : at + 1024])
-            except OSError as error:
-                if error.errno == errno.EBADF or isinstance(error, TimeoutError):
-                    failed.extend((index, error) for index in range(at, len(messages)))
-                    break
-                failed.append((at, error))
-                at += 1
-        return failed
+        n = await self._call(READ, self.conn.read_batch, (ms,), flags)
+        current_gate().left -= n
+        return n
 
     def batches(self, batch):
         """Drain the socket batch by batch.
@@ -220,8 +130,118 @@ class AsyncConn:
         async iterator of int
             How many messages of the batch were received, at least 1 each time. It holds nothing
             between two steps, so a loop over it can be left at any moment.
+
+        Raises
+        ------
+        ValueError
+            If `batch` is empty.
         """
         return Batches(self, batch)
+
+    # The error queue
+
+    async def read_error(self, wait=True):
+        """Take one entry from the error queue; see the conn's own ``read_error``.
+
+        Parameters
+        ----------
+        wait : bool
+            Whether to wait for one, until the read deadline. Other tasks read data meanwhile.
+
+        Returns
+        -------
+        ErrorReport or None
+            None when the queue is empty and `wait` is False.
+        """
+        try:
+            return await self._call(ERRORS, self._take_error, (), 0 if wait else MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def _take_error(self, _flags):
+        self.conn._time_left(ERRORS, Clock())  # a deadline that has passed fails every call
+        report = self.conn.read_error()
+        if report is None:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return report
+
+    def errors(self):
+        """Entries of the error queue, until the conn is closed.
+
+        Returns
+        -------
+        async iterator of ErrorReport
+            It ends without an error when the conn is closed; a read deadline ends it with
+            TimeoutError.
+        """
+        return UntilClosed(self, self.read_error)
+
+    # Writing
+
+    async def write_batch(self, ms, flags=0):
+        """As the conn's own ``write_batch``, awaited."""
+        n = await self._call(WRITE, self.conn.write_batch, (ms,), flags)
+        current_gate().left -= n
+        return n
+
+    async def write_all(self, messages):
+        """As the conn's own ``write_all``, awaited; of the list as it was when the call began."""
+        if not isinstance(messages, MessageBatch):
+            messages = list(messages)
+        failed = []
+        at = 0
+        while at < len(messages):
+            try:
+                at += await self.write_batch(messages[at : at + 1024])
+            except OSError as error:
+                if error.errno == errno.EBADF or isinstance(error, TimeoutError):
+                    failed.extend((index, error) for index in range(at, len(messages)))
+                    break
+                failed.append((at, error))
+                at += 1
+        return failed
+
+
+class Handed:
+    """An attribute of the conn, reached through the object that awaits."""
+
+    def __init__(self, name, found):
+        self.name = name
+        self.found = found
+        self.__doc__ = found.__doc__
+
+    def __get__(self, aconn, owner=None):
+        return self.found if aconn is None else getattr(aconn.conn, self.name)
+
+    def __set__(self, aconn, value):
+        setattr(aconn.conn, self.name, value)
+
+
+def hand_on(cls):
+    """Give a class every public attribute of the conns that it is for, but those it has itself."""
+    for name in dir(cls.kind):
+        if not name.startswith("_") and not hasattr(cls, name):
+            setattr(cls, name, Handed(name, getattr(cls.kind, name)))
+    return cls
+
+
+class UntilClosed:
+    """What one call brings after the other, until the conn is closed."""
+
+    def __init__(self, conn, read):
+        self.conn = conn
+        self.read = read
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        try:
+            return await self.read()
+        except OSError as error:
+            if error.errno == errno.EBADF and self.conn.closed:
+                raise StopAsyncIteration from None
+            raise
 
 
 class Batches:
@@ -231,49 +251,139 @@ class Batches:
         self.conn = conn
         self.batch = batch
         self.size = len(batch)
-        self.drained = False
-        self.taken = 0
+        if self.size == 0:
+            raise ValueError("batch must hold at least one message")
+        # Where the last batch left nothing, and what had been told by then.
+        self.gate = None
+        self.edges = 0
 
     def __aiter__(self):
         return self
 
     async def __anext__(self):
-        if self.drained:  # what was there is taken: wait without trying first
-            await self.conn._gate(False).wait()
-        elif self.taken >= TURN:
-            self.taken = 0
-            await pause(0)
-        try:  # at once, when there is something: three coroutines fewer a batch
-            n = self.conn.conn.read_batch(self.batch, MSG_DONTWAIT)
-        except BlockingIOError:
-            n = await self.conn.read_batch(self.batch)
-        self.drained = n < self.size
-        self.taken = 0 if self.drained else self.taken + n
+        kind = current_gate()
+        gate, self.gate = self.gate, None
+        dry = gate is not None and gate.edges == self.edges and gate.key == kind.here()
+        conn = self.conn.conn
+        n = 0
+        if not dry and not kind.checkpoints and kind.left > 0:
+            # At once, when there is something: three coroutines fewer a batch.
+            try:
+                n = conn.read_batch(self.batch, MSG_DONTWAIT)
+            except BlockingIOError:
+                dry = True
+        if n == 0:
+            n = await self.conn._call(READ, conn.read_batch, (self.batch,), 0, dry)
+        kind.left -= n + CALL
+        if n < self.size:
+            if n == 0:
+                raise ValueError("batch holds no message any more")
+            self.gate = conn._watch(kind, kind.here(), READ)
+            self.edges = self.gate.edges
         return n
 
 
+@hand_on
 class AsyncPacketConn(AsyncConn):
     """A `PacketConn` whose reads and writes are awaited.
 
     Parameters
     ----------
     conn : PacketConn
-        Its other attributes are reached through this object. Close it through this object, so
-        that waiting tasks hear of it.
+        Its other attributes are reached through this object. Both close it alike, and any number
+        of these objects, tasks, loops and threads may use it.
     """
+
+    __slots__ = ()
 
     kind = PacketConn
 
+    @classmethod
+    def udp(cls, *args, **options):
+        """`PacketConn.udp`, awaited from then on; opening itself waits for nothing."""
+        return cls(cls.kind.udp(*args, **options))
+
+    @classmethod
+    def ip(cls, *args, **options):
+        """`PacketConn.ip`, awaited from then on; opening itself waits for nothing."""
+        return cls(cls.kind.ip(*args, **options))
+
+    @classmethod
+    def ping(cls, *args, **options):
+        """`PacketConn.ping`, awaited from then on; opening itself waits for nothing."""
+        return cls(cls.kind.ping(*args, **options))
+
     async def write_to(self, data, dst=None, cm=None, flags=0):
-        """As `PacketConn.write_to`, awaited."""
-        return await self._call(True, self.conn.write_to, (data, dst, cm), flags)
+        """As `PacketConn.write_to`, awaited; of segments the rest goes when there is room."""
+        n = await self._call(WRITE, self.conn.write_to, (data, dst, cm), flags)
+        if cm is not None and cm.segment_size and not flags & MSG_DONTWAIT:
+            n = await self._write_rest(n, data, dst, cm, flags)
+        return n
+
+    async def _write_rest(self, n, data, dst, cm, flags):
+        """Send what a full queue left of a payload that goes as segments."""
+        rest = memoryview(data).cast("B")
+        while n < len(rest):
+            try:
+                n += await self._call(WRITE, self.conn.write_to, (rest[n:], dst, cm), flags)
+            except OSError:
+                break  # as for threads: the next call meets it again
+        return n
+
+    def try_write_to(self, data, dst=None, cm=None):
+        """Send one datagram now or not at all, for callbacks that cannot await.
+
+        Parameters
+        ----------
+        data, dst, cm
+            As for `PacketConn.write_to`.
+
+        Returns
+        -------
+        bool
+            False when the send queue is full.
+
+        Raises
+        ------
+        BlockingIOError
+            When a payload to be sent as segments went in part; `characters_written` tells how much.
+        OSError
+            As for `PacketConn.write_to`.
+        """
+        try:
+            n = self.conn.write_to(data, dst, cm, MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        if cm is not None and cm.segment_size:
+            size = memoryview(data).nbytes
+            if n < size:
+                raise BlockingIOError(
+                    errno.EAGAIN, f"the send queue took {n} of {size} bytes before it was full", n
+                )
+        return True
 
 
+@hand_on
 class AsyncRawConn(AsyncConn):
     """A `RawConn` whose reads and writes are awaited; see `AsyncPacketConn`."""
 
+    __slots__ = ()
+
     kind = RawConn
+
+    @classmethod
+    def ip(cls, *args, **options):
+        """`RawConn.ip`, awaited from then on; opening itself waits for nothing."""
+        return cls(cls.kind.ip(*args, **options))
 
     async def write_to(self, header, payload, cm=None, flags=0):
         """As `RawConn.write_to`, awaited."""
-        return await self._call(True, self.conn.write_to, (header, payload, cm), flags)
+        return await self._call(WRITE, self.conn.write_to, (header, payload, cm), flags)
+
+    def try_write_to(self, header, payload, cm=None):
+        """Send one packet now or not at all; see `AsyncPacketConn.try_write_to`."""
+        try:
+            self.conn.write_to(header, payload, cm, MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True

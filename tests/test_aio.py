@@ -2,15 +2,23 @@
 
 import asyncio
 import contextlib
+import copy
 import errno
+import gc
+import os
+import pickle
 import random
 import socket
+import subprocess
+import sys
+import threading
 import time
+import weakref
 from ipaddress import IPv4Address
 
 import pytest
 
-from ipv4 import Header, Message, MessageBatch, PacketConn, RawConn
+from ipv4 import ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
 from ipv4.aio import AsyncPacketConn, AsyncRawConn
 
 privileged = pytest.mark.privileged
@@ -299,19 +307,574 @@ async def test_deadlines_are_the_loops_own():
         assert (await conn.read_from(bytearray(1)))[0] == 1
 
 
-def test_an_unread_error_queue_does_not_spin_the_loop():
-    async def body():
-        with opened() as conn:
-            conn.receive_errors = True
-            await conn.write_to(b"x", ("127.0.0.1", 1))
-            await asyncio.sleep(0.05)
-            start = time.process_time()
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await conn.read_from(bytearray(1))
-            return time.process_time() - start
+@contextlib.contextmanager
+def refused():
+    """A conn in whose error queue the report of one datagram lies: nobody listens on port 1."""
+    with opened() as conn:
+        conn.receive_errors = True
+        conn.conn.write_to(b"x", ("127.0.0.1", 1))
+        yield conn
 
-    assert asyncio.run(body()) < 0.3
+
+def no_timers():
+    """On asyncio: a wait by time fails, for what is new is told."""
+    with contextlib.suppress(RuntimeError, AttributeError):
+        asyncio.get_running_loop().call_at = None
+
+
+@each_loop
+async def test_an_unread_error_queue_delays_nothing_and_does_not_spin():
+    anyio = pytest.importorskip("anyio")
+    with refused() as conn, opened() as peer:
+        buffer = bytearray(1)
+        spent = time.process_time()
+        with anyio.move_on_after(0.5):
+            await conn.read_from(buffer)
+        assert time.process_time() - spent < 0.3
+
+        async def answer(number):
+            await anyio.lowlevel.checkpoint()
+            await peer.write_to(bytes([number]), conn.local_addr)
+
+        async with anyio.create_task_group() as group:
+            no_timers()
+            for number in range(20):
+                group.start_soon(answer, number)
+                await conn.read_from(buffer)
+                assert buffer[0] == number
+        assert conn.conn.read_error().errno == errno.ECONNREFUSED
+
+
+@each_loop
+async def test_conns_one_after_the_other():
+    """Each has the number of the last one, of which no loop knows anything any more."""
+    loop = None
+    with contextlib.suppress(RuntimeError):
+        loop = asyncio.get_running_loop()
+    numbers = set()
+    anyio = pytest.importorskip("anyio")
+    for door in (PacketConn.close, AsyncPacketConn.close, None):
+        conn = PacketConn.udp(("127.0.0.1", 0))
+        aconn = AsyncPacketConn(conn)
+        numbers.add(conn.fileno())
+        async with anyio.create_task_group() as group:
+            group.start_soon(aconn.read_from, bytearray(9))
+            await anyio.wait_all_tasks_blocked()
+            conn.write_to(b"answer", conn.local_addr)
+        if door is not None:
+            door(aconn if door is AsyncPacketConn.close else conn)
+        else:
+            with conn:
+                pass
+        if loop is not None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.setblocking(False)
+                other.bind(("127.0.0.1", 0))
+                numbers.add(other.fileno())
+                loop.call_soon(other.sendto, b"x", other.getsockname())
+                assert await asyncio.wait_for(loop.sock_recv(other, 9), 10) == b"x"
+    assert len(numbers) == 1
+
+
+def open_descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@each_loop
+async def test_a_conn_that_is_closed_or_dropped_leaves_no_descriptor():
+    anyio = pytest.importorskip("anyio")
+    for close in (True, False):
+        before = open_descriptors()
+        conn = AsyncPacketConn(PacketConn.udp(("127.0.0.1", 0)))
+        here = conn.local_addr
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(conn.read_from, bytearray(1))
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(2):
+                conn.conn.write_to(b"x", here)
+        assert open_descriptors() > before
+        if close:
+            conn.close()
+        gone = weakref.ref(conn.conn)
+        with contextlib.ExitStack() as stack:
+            if not close:
+                stack.enter_context(pytest.warns(ResourceWarning))
+            del conn
+            gc.collect()
+        assert gone() is None
+        with anyio.fail_after(10):
+            while open_descriptors() > before:
+                await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_the_end_of_a_loop_leaves_no_descriptor(loop):
+    run = asyncio.run if loop == "asyncio" else pytest.importorskip("uvloop").run
+
+    async def read(conn):
+        asyncio.get_running_loop().call_later(0.01, conn.conn.write_to, b"x", conn.local_addr)
+        await conn.read_from(bytearray(1))
+
+    with opened() as conn:
+        before = open_descriptors()
+        for _ in range(3):
+            run(read(conn))
+            gc.collect()
+            assert open_descriptors() == before
+
+
+@each_loop
+async def test_a_programs_own_reader_of_the_socket():
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return  # trio has none
+    with opened() as conn:
+        heard = []
+        loop.add_reader(conn.fileno(), heard.append, 1)
+        loop.call_soon(conn.conn.write_to, b"x", conn.local_addr)
+        await asyncio.wait_for(conn.read_from(bytearray(1)), 10)
+        conn.conn.write_to(b"x", conn.local_addr)
+        heard.clear()
+        while not heard:
+            await asyncio.sleep(0)
+        await conn.read_from(bytearray(1))
+        loop.remove_reader(conn.fileno())
+
+
+@each_loop
+async def test_two_wrappers_and_many_tasks():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        got = []
+
+        async def read(aconn):
+            no_timers()
+            buffer = bytearray(1)
+            for _ in range(10):
+                await aconn.read_from(buffer)
+                got.append(buffer[0])
+
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(read, AsyncPacketConn(conn.conn))
+            for number in range(100):
+                await anyio.lowlevel.checkpoint()
+                await conn.write_to(bytes([number]), conn.local_addr)
+        assert sorted(got) == list(range(100))
+
+
+def run_on(loop, work):
+    if loop == "trio":
+        return pytest.importorskip("trio").run(work)
+    if loop == "uvloop":
+        return pytest.importorskip("uvloop").run(work())
+    return asyncio.run(work(), debug=loop == "debug")
+
+
+LOOPS = ["asyncio", "debug", "uvloop", "trio"]
+
+
+def test_loops_in_threads_share_a_conn():
+    """Every loop is woken; every one is told of the end, by a thread that has none."""
+    with opened() as conn:
+        got, told = [], []
+        wait = threading.Barrier(len(LOOPS) + 1)
+
+        def reader(loop):
+            async def work():
+                buffer = bytearray(2)
+                wait.wait()
+                while True:
+                    try:
+                        await conn.read_from(buffer)
+                    except OSError as error:
+                        told.append(error.errno)
+                        return
+                    got.append(int.from_bytes(buffer, "big"))
+
+            run_on(loop, work)
+
+        threads = [threading.Thread(target=reader, args=(loop,)) for loop in LOOPS]
+        for thread in threads:
+            thread.start()
+        wait.wait()
+        for number in range(1000):
+            conn.conn.write_to(number.to_bytes(2, "big"), conn.local_addr)
+        deadline = time.monotonic() + 30
+        while len(got) < 1000 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        conn.conn.close()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert sorted(got) == list(range(1000))
+        assert told == [errno.EBADF] * len(LOOPS)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_closing_after_the_loop_and_from_a_thread(loop):
+    async def wait_briefly():
+        anyio = pytest.importorskip("anyio")
+        with anyio.move_on_after(0.01):
+            await conn.read_from(bytearray(1))
+
+    with opened() as conn:
+        run_on(loop, wait_briefly)
+        conn.close()
+        assert conn.closed
+
+    async def wait_for_the_end():
+        thread = threading.Timer(0.05, conn.close)
+        thread.start()
+        with pytest.raises(OSError) as caught:
+            await conn.read_from(bytearray(1))
+        assert caught.value.errno == errno.EBADF
+        thread.join()
+
+    with opened() as conn:
+        run_on(loop, wait_for_the_end)
+
+
+VERBS = {
+    "read_from": lambda conn: conn.read_from(bytearray(1)),
+    "read_batch": lambda conn: conn.read_batch(MessageBatch(1, 1)),
+    "batches": lambda conn: anext(conn.batches(MessageBatch(1, 1))),
+    "read_error": lambda conn: conn.read_error(),
+    "errors": lambda conn: anext(conn.errors()),
+}
+
+
+@each_loop
+async def test_deadlines_and_timeouts_end_every_wait():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        conn.timeout = 0.01
+        with pytest.raises(TimeoutError) as of_thread:
+            conn.conn.read_from(bytearray(1))
+        conn.timeout = None
+
+        async def ends(verb, text):
+            with pytest.raises(TimeoutError) as caught:
+                await VERBS[verb](conn)
+            assert text in str(caught.value)
+
+        for at_first in ("deadline", "timeout"):
+            if at_first == "timeout":
+                conn.timeout = 0.02
+            else:
+                conn.set_read_deadline(time.monotonic() + 0.02)
+            with anyio.fail_after(10):
+                for verb in VERBS:
+                    text = "deadline" if at_first == "deadline" else str(of_thread.value)
+                    await ends(verb, text)
+            conn.timeout = None
+            conn.set_read_deadline(None)
+            for by_thread in (False, True):
+                with anyio.fail_after(10):
+                    async with anyio.create_task_group() as group:
+                        for verb in VERBS:
+                            group.start_soon(ends, verb, "timed out: the read")
+                        await anyio.wait_all_tasks_blocked()
+                        if at_first == "timeout":
+                            act, moment = PacketConn.timeout.__set__, 0.01
+                        else:
+                            act, moment = PacketConn.set_deadline, time.monotonic()
+                        if by_thread:
+                            thread = threading.Thread(target=act, args=(conn.conn, moment))
+                            thread.start()
+                            thread.join()
+                        else:
+                            act(conn.conn, moment)
+                conn.timeout = None
+                conn.set_deadline(None)
+        await conn.write_to(b"x", conn.local_addr)
+        conn.set_read_deadline(time.monotonic() - 1)
+        with pytest.raises(TimeoutError):  # also when data is there
+            await conn.read_from(bytearray(1))
+        conn.set_read_deadline(time.monotonic() + 60)
+        assert (await conn.read_from(bytearray(1)))[0] == 1
+
+
+@each_loop
+async def test_a_socket_that_does_not_block_is_waited_for():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        conn.conn.socket.setblocking(False)
+        async with anyio.create_task_group() as group:
+            group.start_soon(conn.read_from, bytearray(1))
+            await anyio.wait_all_tasks_blocked()
+            conn.conn.write_to(b"x", conn.local_addr)
+
+
+@each_loop
+async def test_calls_that_never_wait_leave_others_their_turn():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        with pytest.raises(TimeoutError):
+            with anyio.fail_after(0.1):
+                for _ in range(100_000):
+                    await conn.write_to(b"x", conn.local_addr)
+                    await conn.read_from(bytearray(1))
+        with pytest.raises(TimeoutError):
+            with anyio.fail_after(0.1):
+                for _ in range(1_000_000):
+                    with contextlib.suppress(BlockingIOError):
+                        await conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
+
+
+def test_every_call_is_a_checkpoint_on_trio():
+    trio = pytest.importorskip("trio")
+
+    async def work():
+        with opened() as conn:
+            here = conn.local_addr
+            message = Message(b"x", addr=here)
+            for _ in range(10):
+                await conn.write_to(b"x", here)
+            with trio.testing.assert_checkpoints():
+                await conn.write_to(b"x", here)
+            with trio.testing.assert_checkpoints():
+                await conn.write_batch([message])
+            with trio.testing.assert_checkpoints():
+                await conn.write_all([message])
+            with trio.testing.assert_checkpoints():
+                await conn.read_from(bytearray(1))
+            with trio.testing.assert_checkpoints():
+                await conn.read_batch([Message(bytearray(1))])
+            with trio.testing.assert_checkpoints():
+                await anext(conn.batches(MessageBatch(1, 1)))
+            with trio.testing.assert_checkpoints():
+                assert await conn.read_error(wait=False) is None
+            with trio.testing.assert_checkpoints():
+                await conn.aclose()
+
+    trio.run(work)
+
+
+@each_loop
+async def test_empty_batches_are_refused():
+    with opened() as conn:
+        for empty in ([], MessageBatch(4, 1)[:0]):
+            with pytest.raises(ValueError, match="at least one"):
+                conn.batches(empty)
+        batch = [Message(bytearray(1))]
+        steps = conn.batches(batch)
+        batch.clear()
+        with pytest.raises(ValueError, match="no message"):
+            await anext(steps)
+
+
+@each_loop
+async def test_write_all_sends_the_list_as_it_was():
+    class Full(PacketConn):
+        """Its send queue takes two messages at a time."""
+
+        turn = 0
+
+        def write_batch(self, ms, flags=0):
+            self.turn += 1
+            if self.turn % 2 == 0:
+                raise BlockingIOError(errno.EAGAIN, "full")
+            return super().write_batch(ms[:2], flags)
+
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn, AsyncPacketConn(Full.udp(("127.0.0.1", 0))).conn as sender:
+        messages = [Message(b"%d" % i, addr=conn.local_addr) for i in range(6)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(AsyncPacketConn(sender).write_all, messages)
+            await anyio.wait_all_tasks_blocked()
+            messages.insert(0, Message(b"new", addr=conn.local_addr))
+        batch = MessageBatch(9, 3)
+        assert await conn.read_batch(batch) == 6
+        assert [bytes(batch[i].buffers[0][:1]) for i in range(6)] == [b"%d" % i for i in range(6)]
+
+
+@each_loop
+async def test_the_error_queue_is_awaited():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn, opened() as peer:
+        conn.receive_errors = True
+        reports, data = [], []
+
+        async def read():
+            buffer = bytearray(1)
+            while True:
+                await conn.read_from(buffer)
+                data.append(buffer[0])
+
+        async def report():
+            async for each in conn.errors():
+                reports.append(each.addr[1])
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                group.start_soon(report)
+                for port in range(1, 6):
+                    await anyio.wait_all_tasks_blocked()
+                    await conn.write_to(b"x", ("127.0.0.1", port))
+                    await peer.write_to(bytes([port]), conn.local_addr)
+                while len(reports) < 5 or len(data) < 5:
+                    await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+            assert reports == data == [1, 2, 3, 4, 5]
+            assert await conn.read_error(wait=False) is None
+            async with anyio.create_task_group() as group:
+                group.start_soon(report)  # ends by itself
+                await anyio.wait_all_tasks_blocked()
+                conn.close()
+
+
+@each_loop
+async def test_data_that_nobody_reads_does_not_wake_the_loop_for_ever():
+    with opened() as conn:
+        with contextlib.suppress(RuntimeError):
+            loop = asyncio.get_running_loop()
+            loop.call_soon(conn.conn.write_to, b"x", conn.local_addr)
+            await conn.read_from(bytearray(1))
+            watch = conn.conn._watch(*watch_of(conn))
+            for _ in range(50):
+                await conn.write_to(b"x", conn.local_addr)
+                await asyncio.sleep(0)
+            assert watch.edges < 20
+            for _ in range(50):
+                await conn.read_from(bytearray(1))
+            loop.call_soon(conn.conn.write_to, b"x", conn.local_addr)
+            await asyncio.wait_for(conn.read_from(bytearray(1)), 10)
+
+
+def watch_of(conn):
+    from ipv4.loops import READ, current_gate
+
+    kind = current_gate()
+    return kind, kind.here(), READ
+
+
+@each_loop
+async def test_what_is_sent_as_segments_goes_on_when_there_is_room():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        got = bytearray()
+
+        async def read():
+            async for n in conn.batches(batch):
+                for i in range(n):
+                    got.extend(batch[i].buffers[0][: batch.lengths[i]])
+
+        batch = MessageBatch(64, 1000)
+        with AsyncPacketConn.udp(("127.0.0.1", 0), send_buffer=4096).conn as sender:
+            sender.segmentation = False
+            payload = random.Random(1).randbytes(200_000)
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                cm = ControlMessage(segment_size=1000)
+                n = await AsyncPacketConn(sender).write_to(payload, conn.local_addr, cm)
+                assert n == len(payload)
+                with anyio.fail_after(10):
+                    while len(got) < len(payload):
+                        await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
+        assert got == payload
+
+
+def test_a_write_now_or_not_at_all():
+    with opened() as conn:
+        assert conn.try_write_to(b"x", conn.local_addr) is True
+        assert conn.conn.read_from(bytearray(1))[0] == 1
+        with pytest.raises(ValueError):
+            conn.try_write_to(b"x", "nobody")
+
+
+def test_copies_are_refused_and_subclasses_have_attributes():
+    class Named(AsyncPacketConn):
+        def __init__(self, conn, name):
+            super().__init__(conn)
+            self.name = name
+
+    class Coloured(PacketConn):
+        colour = None
+
+    class Mute(AsyncPacketConn):
+        def __init__(self):
+            pass
+
+    with Coloured.udp(("127.0.0.1", 0)) as conn:
+        named = Named(conn, "n")
+        for copier in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="Named: it stands for an open socket"):
+                copier(named)
+        named.colour = "red"
+        named.ttl = 9
+        assert (named.name, conn.colour, conn.ttl) == ("n", "red", 9)
+        assert {"name", "colour", "ttl", "join_group", "batches"} <= set(dir(named))
+        plain = AsyncPacketConn(conn)
+        with pytest.raises(AttributeError, match="tll"):
+            plain.tll = 9
+        with pytest.raises(AttributeError, match="tll"):
+            plain.tll  # noqa: B018
+    with pytest.raises(AttributeError, match="super"):
+        Mute().ttl  # noqa: B018
+    with AsyncPacketConn.udp(("127.0.0.1", 0), ttl=3).conn as conn:
+        assert conn.ttl == 3
+
+
+@each_loop
+async def test_a_forked_child_has_loops_of_its_own():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        got = []
+
+        async def read():
+            buffer = bytearray(1)
+            await conn.read_from(buffer)
+            got.append(buffer[0])
+
+        async def in_the_child():
+            asyncio.get_running_loop().call_soon(conn.conn.write_to, b"c", conn.local_addr)
+            buffer = bytearray(1)
+            await asyncio.wait_for(conn.read_from(buffer), 10)
+            conn.close()
+            return buffer[0]
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                await anyio.wait_all_tasks_blocked()
+                child = os.fork()
+                if child == 0:
+                    status = 1
+                    try:
+                        thread = [0]
+                        one = threading.Thread(
+                            target=lambda: thread.append(asyncio.run(in_the_child()))
+                        )
+                        one.start()
+                        one.join()
+                        status = 0 if thread[-1] == ord("c") else 2
+                    finally:
+                        os._exit(status)
+                assert os.waitpid(child, 0)[1] == 0
+                conn.conn.write_to(b"p", conn.local_addr)
+            assert got == [ord("p")]
+
+
+def test_trio_needs_nothing_but_trio():
+    program = """
+import sys, trio, ipv4.aio
+async def work():
+    conn = ipv4.aio.AsyncPacketConn.udp(("127.0.0.1", 0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(conn.read_from, bytearray(1))
+        await trio.sleep(0.01)
+        await conn.write_to(b"x", conn.local_addr)
+    await conn.aclose()
+sys.modules["anyio"] = None
+trio.run(work)
+"""
+    pytest.importorskip("trio")
+    subprocess.run([sys.executable, "-P", "-c", program], check=True)
 
 
 def test_refuses_other_conns():

@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from support.controls import HEAD, cmsg
 from support.properties import given, settings, st
 
 import ipv4
@@ -94,9 +95,9 @@ def control_bytes(draw):
             | st.tuples(st.integers(0, 300), st.integers(0, 300))
         )
         body = draw(st.binary(max_size=64))
-        length = 16 + len(body) + draw(st.sampled_from([0] * 8 + [-17, -1, 1, 8, 2**31, 2**62]))
-        out += struct.pack("=QII", max(length, 0), level, kind) + body
-        out += bytes(-len(out) % 8) if draw(st.booleans()) else b""
+        wrong = draw(st.sampled_from([0] * 8 + [-17, -1, 1, 8, 2**31, 2**62]))
+        length = max(HEAD + len(body) + wrong, 0)
+        out += cmsg(level, kind, body, length, pad=draw(st.booleans()))
     return out
 
 
@@ -121,7 +122,7 @@ def test_what_is_told_is_what_is_marshalled(src, ifindex, ttl, tos, options, seg
     wanted = b""
 
     def message(level, kind, body):
-        return struct.pack("=QII", 16 + len(body), level, kind) + body + bytes(-len(body) % 8)
+        return cmsg(level, kind, body)
 
     if src is not None or ifindex:
         packed = src.packed if src is not None else bytes(4)

@@ -162,7 +162,7 @@ SENT = {
     "ControlMessage.options": ("options", lambda w, b: ControlMessage(options=b)),
     "send_options": ("send_options", lambda w, b: ControlMessage(send_options=b)),
     "extra": ("extra: data", lambda w, b: ControlMessage(extra=[(1, 2, b)])),
-    "checksum": ("buf", lambda w, b: ipv4.checksum(b)),
+    "checksum": (r"buf(\[0\])?", lambda w, b: ipv4.checksum(b)),
 }
 COPIED = {  # these take what lies in pieces too, and one of them a number
     "ip_options": ("ip_options", lambda w, b: setattr(w.conn, "ip_options", b)),

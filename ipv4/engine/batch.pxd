@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from .endpoint cimport Attempt
-from .message cimport MessageBatch
+from .message_batch cimport MessageBatch
 from .segments cimport Segments
 from ..libc.socket cimport mmsghdr, sockaddr_in
 

@@ -4,12 +4,15 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBADF, EINTR, EINVAL, EIO, EMSGSIZE, ENOSYS, errno
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uintptr_t
 
 from ..wire.boundary cimport as_flags, as_int, os_error
+from .arena cimport Arena, Span
 from .coalesce cimport Runs, join, room_for, run_length
-from .endpoint cimport Attempt, generation
-from .message cimport Arena, Message, MessageBatch, Span
+from .endpoint cimport Attempt
+from .message cimport Message
+from .message_batch cimport MessageBatch
+from .process cimport generation, this_thread
 from .retry cimport FLAG_SEGMENT_SIZE, as_write_flags, refuse_room, releases
 from .segments cimport NEW_MAX_SEGMENTS, OLD_MAX_SEGMENTS, Segments, segment_of, size_of
 from ..libc cimport socket as c
@@ -178,6 +181,7 @@ cdef class Batches(Segments):
         cdef object item
         cdef Message message
         cdef unsigned int born = generation()
+        cdef uintptr_t thread = this_thread()
         self.live_fd()
         if type(messages) is not list and type(messages) is not tuple:
             try:
@@ -211,6 +215,7 @@ cdef class Batches(Segments):
                         headers[i].msg_hdr.msg_namelen = 0
                     message.flight = &attempt
                     message.generation = born
+                    message.thread = thread
                 else:
                     refuse_twice(message, held, i)
                     message.board(&attempt, &headers[i], writing, i)
@@ -238,16 +243,14 @@ cdef class Batches(Segments):
                         list errors) except -1:
         cdef Arena arena = batch.arena
         cdef size_t start = batch.start, stop = batch.stop
-        cdef Span span
+        cdef Span *span
         cdef Attempt attempt
         cdef int moved
         self.live_fd()
         stop = min(stop, start + MAX_BATCH)
         if start == stop:
             return 0
-        span.start = start
-        span.stop = stop
-        arena.board(&span)
+        span = arena.board(start, stop)
         try:
             if writing:
                 arena.arm_to_write(start, stop)
@@ -261,7 +264,7 @@ cdef class Batches(Segments):
             if not writing:
                 arena.note_received(start, start + moved, flags & MSG_ERRQUEUE)
         finally:
-            arena.land(&span)
+            arena.land(span)
         return moved
 
     cdef int move(self, mmsghdr *headers, unsigned int count, int flags, bint writing,

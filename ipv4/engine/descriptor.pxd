@@ -20,6 +20,7 @@ cdef class Descriptor:
     cdef void enter(self) noexcept
     cdef void leave(self) noexcept
     cdef int finish(self) except -1
+    cdef int ended(self) except -1
     cdef void wake_all(self) noexcept
     cdef void forget_parent(self) noexcept
 

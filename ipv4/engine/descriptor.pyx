@@ -132,6 +132,11 @@ cdef class Descriptor:
             self.wake_all()
         if self.users == 0 and self.unfinished:
             self.finish()
+        self.ended()
+
+    cdef int ended(self) except -1:
+        """What the thread that closes does for those that wait in it."""
+        return 0
 
     cdef int finish(self) except -1:
         """Close the socket; it stays unfinished until the socket's own close returned."""
@@ -181,6 +186,7 @@ cdef class Descriptor:
         self.wake_all()
         if self._owned:
             self._sock.detach()
+        self.ended()
         return fd
 
     cdef void wake_all(self) noexcept:

@@ -1,8 +1,8 @@
 from ..libc.socket cimport socklen_t
-from .wait cimport Waiting
+from .readiness cimport Watched
 
 
-cdef class OptionDoor(Waiting):
+cdef class OptionDoor(Watched):
     cdef int get_int(self, int level, int name, str what) except? -1
     cdef int get_raw(self, int level, int name, void *value, socklen_t *size,
                      str what) except -1

@@ -1,6 +1,6 @@
 from typing_extensions import disjoint_base
 
-from .wait import Waiting
+from .readiness import Watched
 
 @disjoint_base
-class OptionDoor(Waiting): ...
+class OptionDoor(Watched): ...

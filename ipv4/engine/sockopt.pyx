@@ -8,12 +8,12 @@ from libc.string cimport memset
 from ..libc cimport socket as c
 from ..libc.socket cimport socklen_t
 from ..wire.boundary cimport os_error
-from .wait cimport Waiting
+from .readiness cimport Watched
 
 import sys
 
 
-cdef class OptionDoor(Waiting):
+cdef class OptionDoor(Watched):
     """A descriptor whose options are read and set."""
 
     cdef int get_raw(self, int level, int name, void *value, socklen_t *size,

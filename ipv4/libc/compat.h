@@ -189,7 +189,12 @@ static inline int ipv4_interfaces(int fd, struct ipv4_interface *found, int room
   return count;
 }
 
-/* Batches: one system call where there is one for it, else the first message alone. */
+/* Batches: one system call where there is one for it, else the first message alone.
+ *
+ * musl gives msghdr and cmsghdr the types of POSIX, narrower than the kernel's, and padding beside
+ * them. Its sendmsg, recvmsg and recvmmsg clear the padding before the kernel sees it, so nothing
+ * here has to. For that its sendmsg copies control data, and says ENOMEM beyond some 1000 bytes;
+ * and its sendmmsg is a loop over sendmsg: as right, but a system call each. */
 #if HAVE_MMSGHDR
 typedef struct mmsghdr ipv4_mmsghdr;
 #else
@@ -325,6 +330,45 @@ static inline int ipv4_meet_open(const struct pollfd *fds, unsigned int count) {
   (void)count;
   errno = ENOSYS;
   return -1;
+#endif
+}
+
+/* What an event loop is given to watch in place of the socket, whose number may become somebody
+ * else's: an epoll descriptor that tells of what is new on fd and of signals to the waker. Where
+ * there is no epoll, another descriptor of the socket; the loop then watches the waker besides. */
+static inline int ipv4_watch_open(int fd, int direction, int waker) {
+#if HAVE_EPOLL_CREATE1
+  struct epoll_event event;
+  int saved, ep = epoll_create1(EPOLL_CLOEXEC);
+  if (ep < 0) return -1;
+  memset(&event, 0, sizeof event);
+  event.events = EPOLLET; /* errors come unasked */
+  if (direction == IPV4_READ) event.events |= EPOLLIN;
+  if (direction == IPV4_WRITE) event.events |= EPOLLOUT;
+  if (epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event) == 0) {
+    event.events = EPOLLIN | EPOLLET; /* so that it need not be read */
+    if (epoll_ctl(ep, EPOLL_CTL_ADD, waker, &event) == 0) return ep;
+  }
+  saved = errno;
+  close(ep);
+  errno = saved;
+  return -1;
+#else
+  (void)direction;
+  (void)waker;
+  return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+#endif
+}
+
+/* Takes what a watch has told, so that it tells only what comes from now on. */
+static inline void ipv4_watch_drain(int watch, int waker[2]) {
+#if HAVE_EPOLL_CREATE1
+  struct epoll_event events[2];
+  (void)waker;
+  (void)epoll_wait(watch, events, 2, 0);
+#else
+  (void)watch;
+  ipv4_waker_drain(waker);
 #endif
 }
 

@@ -61,7 +61,7 @@ cdef extern from "compat.h" nogil:
     int AF_INET, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
     int MSG_DONTWAIT, MSG_TRUNC, MSG_CTRUNC, MSG_ERRQUEUE, MSG_PEEK
     int SOL_SOCKET, SOL_UDP, SOL_RAW, SO_TYPE, SO_ERROR
-    int HAVE_RECVMMSG, HAVE_SENDMMSG
+    int HAVE_RECVMMSG, HAVE_SENDMMSG, HAVE_EPOLL_CREATE1
 
     # <netinet/in.h>
     struct in_addr:
@@ -153,6 +153,8 @@ cdef extern from "compat.h" nogil:
     void waker_drain "ipv4_waker_drain"(int *ends)
     int edge_open "ipv4_edge_open"(int fd, int direction, int *ready)
     int meet_open "ipv4_meet_open"(const pollfd *fds, unsigned int count)
+    int watch_open "ipv4_watch_open"(int fd, int direction, int waker)
+    void watch_drain "ipv4_watch_drain"(int watch, int *waker)
     int poll_ns "ipv4_poll"(pollfd *fds, unsigned int count, int64_t ns)
     int setns_net "ipv4_setns_net"(int fd)
     int64_t monotonic_ns "ipv4_monotonic"()

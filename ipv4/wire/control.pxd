@@ -116,3 +116,5 @@ cdef ControlMessage control_of_report(const unsigned char *data, size_t length, 
 cdef bint answers_to(uint32_t sender, uint32_t dst, uint32_t spec_dst,
                      uint32_t *source) noexcept nogil
 cdef size_t flags_space(int flags) noexcept
+cdef size_t put(unsigned char *out, int level, int kind, const void *data,
+                size_t size) noexcept nogil

@@ -317,8 +317,8 @@ cdef ControlMessage control_of_report(const unsigned char *data, size_t length, 
 
 # Writing
 
-cdef inline size_t put(unsigned char *out, int level, int kind, const void *data,
-                       size_t size) noexcept:
+cdef size_t put(unsigned char *out, int level, int kind, const void *data,
+                size_t size) noexcept nogil:
     """Append one control message; padding is zeroed, for the kernel reads the whole area."""
     cdef cmsghdr head
     memset(out, 0, CMSG_SPACE(size))

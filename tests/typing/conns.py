@@ -128,4 +128,19 @@ async def awaited(conn: PacketConn, raw: RawConn, batch: MessageBatch) -> None:
         assert_type(await aconn.write_all(batch), list[tuple[int, OSError]])
         async for n in aconn.batches(batch):
             assert_type(n, int)
+        assert_type(await aconn.read_error(), ErrorReport | None)
+        async for report in aconn.errors():
+            assert_type(report, ErrorReport)
+        assert_type(aconn.try_write_to(b"", src), bool)
+        assert_type(araw.try_write_to(header, payload), bool)
+        assert_type(aconn.ttl, int)
+        assert_type(aconn.local_addr, tuple[str, int])
+        assert_type(aconn.timeout, float | None)
+        aconn.ttl = araw.ttl = 9
+        aconn.join_group("224.0.0.9")
+        aconn.set_read_deadline(time.monotonic() + 1)
+        aconn.tll = 9  # type: ignore[attr-defined]
+        assert_type(AsyncPacketConn.udp(("127.0.0.1", 0), ttl=9), AsyncPacketConn)
+        assert_type(AsyncRawConn.ip(89), AsyncRawConn)
     aconn.close()
+    await aconn.aclose()

@@ -80,6 +80,17 @@ def messages() -> int:
     batch = MessageBatch(32, 1500, ControlFlags.TTL)
     assert_type(batch[0], Message)
     assert_type(batch[1:3], MessageBatch)
+    assert_type(batch.payload(0), memoryview)
+    for payload, peer in zip(batch.payloads(2), batch.peers(2), strict=True):
+        assert_type(payload, memoryview)
+        assert_type(peer, tuple[str, int] | None)
+    for datagram, src in batch.datagrams():
+        assert_type(datagram, memoryview)
+        assert_type(src, tuple[str, int] | None)
+    assert_type(batch.split(MessageBatch(64, 1500), 3), int)
+    batch.reply(3, interface=True)
+    columns = (batch.dsts, batch.spec_dsts, batch.drops, batch.send_ttls, batch.send_toses)
+    assert_type(columns[0], memoryview)
     for each in batch:
         assert_type(each, Message)
     for length, src, ttl, ifindex in batch.heads(3):

@@ -1,0 +1,244 @@
+"""What `ipv4.aio` asks of an event loop: one class for each kind, and here is all that differs.
+
+A loop watches descriptors of the conn's own (`engine.readiness`), never the socket's. A task tries
+its call, waits when it would block, and tries again when anything new happened: woken once too
+often it only tries in vain. No wait is by time but for deadlines.
+"""
+
+import asyncio
+import math
+import sys
+from contextvars import Context
+from threading import get_ident
+
+from .engine.readiness import Watch
+
+__all__ = ["CALL", "ERRORS", "READ", "WRITE", "AsyncioGate", "Gate", "TrioGate", "current_gate"]
+
+# As engine/wait.pxd numbers what a call waits for.
+READ, WRITE, ERRORS = range(3)
+
+# What one asyncio task may do in a row before others get their turn, counted in messages: a
+# millisecond or two. A call counts as `CALL` of them besides.
+TURN = 2048
+CALL = 16
+
+# So often in a row a loop is woken for nobody before its registration is taken back.
+IDLE = 8
+
+
+class Gate(Watch):
+    """Where the tasks of one loop wait for one direction of a conn.
+
+    A kind of loop is a class below this one: how a task of it waits and gives up its turn.
+    """
+
+    __slots__ = ("edges", "idle", "waiting")
+
+    def __init__(self):
+        self.waiting = {}  # whom to wake, in their order
+        self.edges = 0  # how often something new was told
+        self.idle = 0
+
+    @staticmethod
+    def here():
+        """Key of the running loop of this kind."""
+        raise NotImplementedError
+
+    left = 0  # of the running task's turn, in messages; a call takes `CALL` of them
+    checkpoints = False  # whether each call that did not wait ends with `after`
+
+    @staticmethod
+    async def turn():
+        """Let others run, and be cancelled: before anything is taken, when nothing is `left`."""
+        raise NotImplementedError
+
+    @staticmethod
+    async def after():
+        """Let others run, but not be cancelled: something may have been taken."""
+
+    async def wait(self, seconds):
+        """Return when something new happened, when signalled, or after some seconds if not None."""
+        raise NotImplementedError
+
+    def wake(self, waiting):
+        """Let tasks that wait try again."""
+        raise NotImplementedError
+
+    def told(self):
+        """Something new happened, or the conn signalled: the loop's callback."""
+        self.drain()
+        self.edges += 1
+        if self.waiting:
+            self.idle = 0
+            waiting, self.waiting = self.waiting, {}
+            self.wake(waiting)
+        else:
+            self.idle += 1
+
+
+class AsyncioGate(Gate):
+    """asyncio's loops, and those of its kind such as uvloop's.
+
+    The loop keeps the registration, under load for many waits, and with it this object: both go
+    when the conn closes, when the loop does, or when nobody waits any more.
+    """
+
+    __slots__ = ("registered", "thread")
+
+    left = TURN
+
+    def __init__(self):
+        super().__init__()
+        self.registered = False
+        self.thread = get_ident()
+
+    @staticmethod
+    def here():
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "no event loop runs here that ipv4.aio knows: asyncio, uvloop or trio"
+            ) from None
+
+    @staticmethod
+    async def turn():
+        AsyncioGate.left = TURN
+        await asyncio.sleep(0)
+
+    async def wait(self, seconds):
+        if not self.registered and not self.register():
+            return
+        future = self.key.create_future()
+        self.waiting[future] = None
+        timer = None
+        if seconds is not None:
+            # Loops count in milliseconds: never wake before the deadline has come.
+            timer = self.key.call_later(math.ceil(seconds * 1000) / 1000, self.wake, (future,))
+        try:
+            await future
+        finally:
+            self.waiting.pop(future, None)
+            if timer is not None:
+                timer.cancel()
+
+    def wake(self, waiting):
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def told(self):
+        super().told()
+        if self.ended or self.idle >= IDLE:
+            self.unregister()
+
+    def register(self):
+        if not self.hold():
+            return False
+        self.registered = True
+        # In no task's context, which the loop would keep alive as long as the registration.
+        Context().run(self.add)
+        return True
+
+    def add(self):
+        for number, writing in self.numbers:
+            (self.key.add_writer if writing else self.key.add_reader)(number, self.told)
+
+    def unregister(self):
+        if self.registered:
+            self.registered = False
+            if not self.key.is_closed():
+                for number, writing in self.numbers:
+                    (self.key.remove_writer if writing else self.key.remove_reader)(number)
+            self.let_go()
+
+    def take_back(self):
+        # Elsewhere the loop does it, which the conn's end has woken.
+        if self.thread == get_ident() and not self.key.is_closed():
+            self.told()
+
+
+class TrioGate(Gate):
+    """trio: one of the tasks that wait leads, and watches for all. None leaves anything behind."""
+
+    __slots__ = ("leading",)
+
+    kept = True
+    checkpoints = True
+
+    def __init__(self):
+        super().__init__()
+        self.leading = False
+
+    # One run after the other goes on in a thread, so that the next can use what the last one had.
+    here = staticmethod(get_ident)
+
+    @staticmethod
+    async def turn():
+        TrioGate.left = 0
+        await sys.modules["trio"].lowlevel.checkpoint_if_cancelled()
+
+    @staticmethod
+    async def after():
+        await sys.modules["trio"].lowlevel.cancel_shielded_checkpoint()
+
+    async def wait(self, seconds):
+        trio = sys.modules["trio"]
+        if seconds is None:
+            await self.follow_or_lead(trio)
+        else:
+            with trio.move_on_after(seconds):
+                await self.follow_or_lead(trio)
+
+    async def follow_or_lead(self, trio):
+        if self.leading:
+            task = trio.lowlevel.current_task()
+            self.waiting[task] = None
+
+            def give_up(_):
+                self.waiting.pop(task, None)
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(give_up)
+        elif self.hold():
+            self.leading = True
+            try:
+                await self.watch(trio)
+            finally:
+                self.leading = False
+                # Cancelled or not: who leads next is found by trying again.
+                self.told()
+                self.let_go()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def watch(self, trio):
+        numbers = self.numbers
+        if len(numbers) == 1:
+            await trio.lowlevel.wait_readable(numbers[0][0])
+            return
+        async with trio.open_nursery() as nursery:
+
+            async def first(number, writing):
+                lowlevel = trio.lowlevel
+                await (lowlevel.wait_writable if writing else lowlevel.wait_readable)(number)
+                nursery.cancel_scope.cancel()
+
+            for number, writing in numbers:
+                nursery.start_soon(first, number, writing)
+
+    def wake(self, waiting):
+        reschedule = sys.modules["trio"].lowlevel.reschedule
+        for task in waiting:
+            reschedule(task)
+
+
+def current_gate():
+    """The kind of Gate for the loop that runs here."""
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_task():
+        return AsyncioGate
+    # asyncio's coroutines may run inside of a task of trio's, which sniffio tells apart.
+    sniffio = sys.modules.get("sniffio")
+    return AsyncioGate if sniffio and sniffio.thread_local.name == "asyncio" else TrioGate
