@@ -78,6 +78,35 @@ def test_enosys_is_met_once(tmp_path):
     assert log.read_text().count("sendmmsg(") == (asks == "True")
 
 
+@pytest.mark.needs("strace")
+@pytest.mark.unsanitized
+def test_a_read_error_met_late_comes_out_of_a_read():
+    """Without recvmmsg: the error behind a batch's second message is the next read's own."""
+    code = (
+        "from ipv4 import Message, PacketConn\n"
+        "with PacketConn.udp(('127.0.0.1', 0)) as conn, PacketConn.udp(('127.0.0.1', 0)) as peer:\n"
+        "    for _ in range(4):\n"
+        "        peer.write_to(b'x', conn.local_addr)\n"
+        "    ms = [Message(bytearray(9)) for _ in range(4)]\n"
+        "    said = [conn.read_batch(ms)]\n"
+        "    said.append(conn.write_batch([Message(b'y', addr=peer.local_addr)]))\n"
+        "    said.append(peer.read_from(bytearray(9))[0])\n"
+        "    try:\n"
+        "        conn.read_batch(ms)\n"
+        "    except OSError as error:\n"
+        "        said.append(error.errno)\n"
+        "    said.append(conn.read_batch(ms))\n"
+        "    print(said)\n"
+    )
+    done = subprocess.run(
+        ["strace", "-f", "-qq", "-o", os.devnull, "-e", "inject=recvmmsg:error=ENOSYS",
+         "-e", "inject=recvmsg:error=ENOMEM:when=3", sys.executable, "-P", "-c", code],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"[2, 1, 1, {errno.ENOMEM}, 2]"
+
+
 def send_segments(fail_once):
     """Payload sent by segments while UDP_SEGMENT is refused; sizes that arrived, and the switch."""
     with PacketConn.udp(("127.0.0.1", 0)) as conn:
