@@ -304,7 +304,15 @@ def test_examples_in_docstrings(module):
 
 
 # Properties that no socket option stands behind, and methods that set one.
-NO_OPTIONS = {"closed", "local_addr", "control_flags", "release_gil"}
+NO_OPTIONS = {
+    "timeout",
+    "socket",
+    "coalescing",
+    "closed",
+    "local_addr",
+    "control_flags",
+    "release_gil",
+}
 SETTERS = {
     "join_group", "leave_group", "join_source_specific_group", "leave_source_specific_group",
     "exclude_source_specific_group", "include_source_specific_group", "join_all", "source_filter",
@@ -374,7 +382,7 @@ def test_no_other_option_takes_a_privilege():
         "tos": 255, "ttl": 255, "multicast_ttl": 255, "multicast_loopback": False,
         "multicast_all": False, "multicast_interface": "lo", "path_mtu_discovery": 3,
         "unicast_interface": "lo", "freebind": True, "broadcast": True, "receive_errors": True,
-        "min_ttl": 255, "segmentation": False,
+        "min_ttl": 255, "segmentation": False, "coalesce": True,
     }  # fmt: skip
     settable = {param.values[1] for param in options() if param.values[0] is PacketConn} - SETTERS
     named = {name for name, _ in PRIVILEGED} | {"path_mtu", "icmp_filter"}

@@ -21,6 +21,7 @@ from ..wire.control cimport ControlMessage
 from .endpoint cimport Attempt
 from .errqueue cimport ErrorQueue
 from .retry cimport (
+    FLAG_SEGMENT_SIZE,
     Incoming,
     Outgoing,
     as_write_flags,
@@ -259,7 +260,7 @@ cdef inline object read_payload(PacketTransfer conn, unsigned char *data, Py_ssi
     if conn._type == SOCK_RAW:
         return read_stripped(conn, data, room, flags)
     if conn.wants_control:
-        if conn.coalesced_reads(flags):
+        if conn._control_flags & FLAG_SEGMENT_SIZE and conn.coalesced_reads(flags):
             refuse_room(room, name)
         vector.iov_base = data
         vector.iov_len = room
