@@ -11,11 +11,12 @@ import errno
 from socket import MSG_DONTWAIT
 
 from .conn import PacketConn, RawConn
-from .engine.message import MessageBatch
+from .datagrams import create_datagram_endpoint
+from .engine.message_batch import MessageBatch
 from .engine.readiness import Clock
 from .loops import CALL, ERRORS, READ, WRITE, current_gate
 
-__all__ = ["AsyncPacketConn", "AsyncRawConn"]
+__all__ = ["AsyncPacketConn", "AsyncRawConn", "create_datagram_endpoint"]
 
 
 class AsyncConn:
@@ -110,6 +111,14 @@ class AsyncConn:
     async def read_from(self, buf, flags=0):
         """As the conn's own ``read_from``, awaited."""
         return await self._call(READ, self.conn.read_from, (buf,), flags)
+
+    async def receive(self, max_size=65535, flags=0):
+        """As the conn's own ``receive``, awaited."""
+        return await self._call(READ, self.conn.receive, (max_size,), flags)
+
+    def __aiter__(self):
+        """What `receive` returns, again and again until the conn is closed."""
+        return UntilClosed(self, self.receive)
 
     async def read_batch(self, ms, flags=0):
         """As the conn's own ``read_batch``, awaited."""

@@ -9,6 +9,7 @@ from typing_extensions import Buffer, Unpack
 from ._types import Address, InterfaceLike, Messages
 from .conn import PacketConn, RawConn, _Options, _RawOptions
 from .constants import ControlFlags
+from .datagrams import create_datagram_endpoint
 from .engine.errqueue import ErrorReport
 from .engine.message import Message
 from .filtering import Filtering
@@ -17,7 +18,7 @@ from .options import DatagramOptions, RawOptions
 from .wire.control import ControlMessage
 from .wire.header import Header
 
-__all__ = ["AsyncPacketConn", "AsyncRawConn"]
+__all__ = ["AsyncPacketConn", "AsyncRawConn", "create_datagram_endpoint"]
 
 # Options and filters are handed on to the conn one by one; that the tables are bases stands here
 # alone, so that each has its type.
@@ -145,6 +146,12 @@ class AsyncPacketConn(AsyncConn):
         cm: ControlMessage | None = None,
         flags: int = 0,
     ) -> int: ...
+    async def receive(
+        self, max_size: SupportsIndex = 65535, flags: int = 0
+    ) -> tuple[bytes, ControlMessage | None, tuple[str, int]]: ...
+    def __aiter__(
+        self,
+    ) -> AsyncIterator[tuple[bytes, ControlMessage | None, tuple[str, int]]]: ...
     def try_write_to(
         self, data: Buffer, dst: Address | None = None, cm: ControlMessage | None = None
     ) -> bool: ...
@@ -172,6 +179,10 @@ class AsyncRawConn(AsyncConn, RawOptions):
         cm: ControlMessage | None = None,
         flags: int = 0,
     ) -> int: ...
+    async def receive(
+        self, max_size: SupportsIndex = 65535, flags: int = 0
+    ) -> tuple[Header, bytes, ControlMessage | None]: ...
+    def __aiter__(self) -> AsyncIterator[tuple[Header, bytes, ControlMessage | None]]: ...
     def try_write_to(
         self, header: Header, payload: Buffer, cm: ControlMessage | None = None
     ) -> bool: ...

@@ -93,6 +93,10 @@ class AsyncioGate(Gate):
         self.registered = False
         self.thread = get_ident()
 
+    @property
+    def loop(self):
+        return self.key
+
     @staticmethod
     def here():
         try:
@@ -110,12 +114,12 @@ class AsyncioGate(Gate):
     async def wait(self, seconds):
         if not self.registered and not self.register():
             return
-        future = self.key.create_future()
+        future = self.loop.create_future()
         self.waiting[future] = None
         timer = None
         if seconds is not None:
             # Loops count in milliseconds: never wake before the deadline has come.
-            timer = self.key.call_later(math.ceil(seconds * 1000) / 1000, self.wake, (future,))
+            timer = self.loop.call_later(math.ceil(seconds * 1000) / 1000, self.wake, (future,))
         try:
             await future
         finally:
@@ -143,19 +147,19 @@ class AsyncioGate(Gate):
 
     def add(self):
         for number, writing in self.numbers:
-            (self.key.add_writer if writing else self.key.add_reader)(number, self.told)
+            (self.loop.add_writer if writing else self.loop.add_reader)(number, self.told)
 
     def unregister(self):
         if self.registered:
             self.registered = False
-            if not self.key.is_closed():
+            if not self.loop.is_closed():
                 for number, writing in self.numbers:
-                    (self.key.remove_writer if writing else self.key.remove_reader)(number)
+                    (self.loop.remove_writer if writing else self.loop.remove_reader)(number)
             self.let_go()
 
     def take_back(self):
         # Elsewhere the loop does it, which the conn's end has woken.
-        if self.thread == get_ident() and not self.key.is_closed():
+        if self.thread == get_ident() and not self.loop.is_closed():
             self.told()
 
 

@@ -779,6 +779,30 @@ async def test_what_is_sent_as_segments_goes_on_when_there_is_room():
         assert got == payload
 
 
+@each_loop
+async def test_datagrams_one_by_one_until_the_conn_is_closed():
+    anyio = pytest.importorskip("anyio")
+    with opened() as conn:
+        got = []
+
+        async def read():
+            async for data, cm, src in conn:
+                got.append((data, cm, src))
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as group:
+                group.start_soon(read)
+                for data in (b"one", b"", b"x" * 60000):
+                    await conn.write_to(data, conn.local_addr)
+                while len(got) < 3:
+                    await anyio.lowlevel.checkpoint()
+                here = conn.local_addr
+                conn.close()
+        assert got == [(data, None, here) for data in (b"one", b"", b"x" * 60000)]
+        with pytest.raises(OSError):
+            await conn.receive()
+
+
 def test_a_write_now_or_not_at_all():
     with opened() as conn:
         assert conn.try_write_to(b"x", conn.local_addr) is True

@@ -13,7 +13,7 @@ from ipv4 import aio
 HERE = Path(__file__).resolve().parent
 CLASSES = [
     *(found for name in ipv4.__all__ if inspect.isclass(found := getattr(ipv4, name))),
-    *(getattr(aio, name) for name in aio.__all__),
+    *(found for name in aio.__all__ if inspect.isclass(found := getattr(aio, name))),
 ]
 # What the standard library defines for every enumeration, tuple or integer is not ours to document.
 BUILTIN = {name for kind in (int, tuple) for name in dir(kind)} | {"name", "value"}

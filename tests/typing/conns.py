@@ -128,6 +128,10 @@ async def awaited(conn: PacketConn, raw: RawConn, batch: MessageBatch) -> None:
         assert_type(await aconn.write_all(batch), list[tuple[int, OSError]])
         async for n in aconn.batches(batch):
             assert_type(n, int)
+        data, _, src = await aconn.receive()
+        assert_type(data, bytes)
+        async for _, data, _ in araw:
+            assert_type(data, bytes)
         assert_type(await aconn.read_error(), ErrorReport | None)
         async for report in aconn.errors():
             assert_type(report, ErrorReport)

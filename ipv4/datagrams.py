@@ -1,0 +1,411 @@
+"""asyncio's datagram endpoint over a `PacketConn`: the same protocols, read in batches.
+
+The transport does what asyncio's own does (asyncio's documentation, "Datagram Transports" and
+"Datagram Protocols"), and knows the control messages besides.
+"""
+
+import asyncio
+import socket
+import warnings
+from asyncio.trsock import TransportSocket
+from collections import deque
+from socket import MSG_DONTWAIT
+
+from .conn import PacketConn
+from .engine.message_batch import MessageBatch
+from .loops import READ, WRITE, AsyncioGate
+
+__all__ = ["DatagramTransport", "create_datagram_endpoint"]
+
+SIZE = 65535  # what a datagram, or several that the kernel joined, has at most
+HIGH_WATER = 64 * 1024
+
+
+class TransportGate(AsyncioGate):
+    """Readiness told to a transport, which is its key, instead of to tasks."""
+
+    __slots__ = ()
+
+    @property
+    def loop(self):
+        return self.key._loop
+
+    def told(self):
+        self.drain()
+        if self.ended:
+            self.unregister()
+        if self.direction == READ:
+            self.key._read()
+        else:
+            self.key._write()
+
+
+class DatagramTransport(asyncio.DatagramTransport):
+    """What `create_datagram_endpoint` returns beside the protocol.
+
+    Attributes
+    ----------
+    conn : PacketConn
+        The conn under it, for options and groups; also ``get_extra_info("conn")``.
+    """
+
+    _lost = True  # until it is whole
+
+    def __init__(self, loop, conn, protocol, peer, batch):
+        super().__init__(
+            {
+                "conn": conn,
+                "socket": TransportSocket(conn.socket),
+                "sockname": conn.local_addr,
+                "peername": peer,
+            }
+        )
+        self.conn = conn
+        self._loop = loop
+        self._peer = peer
+        self._count = batch
+        self._batch = None
+        self._heads = iter(())
+        self._closing = False
+        self._queue = deque()
+        self._queued = 0
+        self._paused = False
+        self._reader = self._writer = None
+        self.set_write_buffer_limits()
+        self.set_protocol(protocol)
+        self._lost = False
+
+    def __repr__(self):
+        state = "closed" if self._lost else "closing" if self._closing else "open"
+        return f"<ipv4.aio.DatagramTransport {state} of {self.conn!r}>"
+
+    def __del__(self):
+        if not self._lost:
+            text = f"unclosed transport {self!r}"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
+            self.conn.close()
+
+    def set_protocol(self, protocol):
+        self._protocol = protocol
+        self._with_control = getattr(protocol, "datagram_received_with_control", None)
+
+    def get_protocol(self):
+        return self._protocol
+
+    def is_closing(self):
+        return self._closing
+
+    # Reading
+
+    def _begin(self):
+        if self._closing:
+            return
+        try:
+            self._reader = self.conn._watch(TransportGate, self, READ)
+        except OSError as error:  # it was closed before it began
+            self._end(error)
+        else:
+            self._reader.register()
+
+    def _read(self):
+        if self._closing:
+            return
+        conn = self.conn
+        flags = conn.control_flags
+        if self._batch is None or flags != self._flags:
+            self._flags = flags
+            self._batch = MessageBatch(self._count, SIZE, flags)
+            self._bytes = self._batch.data.cast("B")
+            self._row = self._batch.data.shape[1]
+        try:
+            n = conn.read_batch(self._batch, MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if conn.closed:
+                self._end(error)
+                return
+            self._loop.call_soon(self._read)  # what else is there is told no second time
+            self._protocol.error_received(error)
+            return
+        if n == self._count:
+            self._loop.call_soon(self._read)
+        self._heads = enumerate(self._batch.heads(n))
+        self._deliver()
+
+    def _deliver(self):
+        """Hand what was read to the protocol; its exceptions are the loop's matter, as ever."""
+        payloads = self._bytes
+        while not self._closing:
+            try:
+                for at, (length, addr, _, _) in self._heads:
+                    start = at * self._row
+                    data = payloads[start : start + length].tobytes()
+                    if self._with_control is not None:
+                        self._with_control(data, addr, self._batch[at].control)
+                    else:
+                        self._protocol.datagram_received(data, addr)
+                    if self._closing:
+                        break
+                return
+            except (SystemExit, KeyboardInterrupt):
+                self._loop.call_soon(self._deliver)
+                raise
+            except BaseException as error:
+                self._report(error, "Exception in callback of a datagram protocol")
+
+    def _report(self, error, message):
+        self._loop.call_exception_handler(
+            {
+                "message": message,
+                "exception": error,
+                "transport": self,
+                "protocol": self._protocol,
+            }
+        )
+
+    # Writing
+
+    def sendto(self, data, addr=None, cm=None):
+        """Send a datagram, or keep it until there is room.
+
+        Parameters
+        ----------
+        data : bytes-like
+        addr : tuple of (str, int), optional
+            Numeric; None for the peer of a connected endpoint.
+        cm : ControlMessage, optional
+            As for `PacketConn.write_to`.
+
+        Raises
+        ------
+        ValueError
+            If `addr` is not the peer of a connected endpoint, or no IPv4 address.
+
+        Notes
+        -----
+        Errors of the system go to the protocol's ``error_received``.
+        """
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise TypeError(
+                f"data argument must be a bytes-like object, not {type(data).__name__!r}"
+            )
+        if self._peer is not None:
+            if addr is not None and tuple(addr[:2]) != self._peer:
+                raise ValueError(f"Invalid address: must be None or {self._peer}")
+            addr = None
+        if self._closing:
+            return
+        if not self._queue:
+            data = self._send(data, addr, cm)
+            if data is None:
+                return
+            self._writer = self.conn._watch(TransportGate, self, WRITE)
+            self._writer.register()
+        self._queue.append((bytes(data), addr, cm))
+        self._queued += len(data)
+        if self._queued > self._high and not self._paused:
+            self._paused = True
+            self._tell("pause_writing")
+
+    def _send(self, data, addr, cm):
+        """Send now; what is left when the queue is full, else None."""
+        try:
+            n = self.conn.write_to(data, addr, cm, MSG_DONTWAIT)
+        except BlockingIOError:
+            return data
+        except OSError as error:
+            self._protocol.error_received(error)
+            return None
+        if cm is not None and n < len(data):
+            return memoryview(data)[n:]  # of a payload that goes as segments
+        return None
+
+    def _write(self):
+        while self._queue and not self._lost:
+            data, addr, cm = self._queue.popleft()
+            self._queued -= len(data)
+            try:
+                rest = self._send(data, addr, cm)
+            except BaseException:
+                self._loop.call_soon(self._write)  # of the rest, which is told no second time
+                raise
+            if rest is not None:
+                self._queue.appendleft((bytes(rest), addr, cm))
+                self._queued += len(rest)
+                break
+        if self._lost:
+            return
+        if self._paused and self._queued <= self._low:
+            self._paused = False
+            self._tell("resume_writing")
+        if not self._queue:
+            if self._writer is not None:
+                self._writer.unregister()
+            if self._closing:
+                self._end(None)
+
+    def _tell(self, what):
+        try:
+            getattr(self._protocol, what)()
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._report(error, f"protocol.{what}() failed")
+
+    def get_write_buffer_size(self):
+        return self._queued
+
+    def get_write_buffer_limits(self):
+        return self._low, self._high
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        if high is None:
+            high = HIGH_WATER if low is None else 4 * low
+        if low is None:
+            low = high // 4
+        if not high >= low >= 0:
+            raise ValueError(f"high ({high!r}) must be >= low ({low!r}) must be >= 0")
+        self._high, self._low = high, low
+
+    # The end
+
+    def close(self):
+        if self._closing:
+            return
+        self._closing = True
+        if self._reader is not None:
+            self._reader.unregister()
+        if not self._queue:
+            self._end(None)
+
+    def abort(self):
+        self._queue.clear()
+        self._queued = 0
+        self._end(None)
+
+    def _end(self, error):
+        self._closing = True
+        if self._lost:
+            return
+        self._lost = True
+        for gate in (self._reader, self._writer):
+            if gate is not None:
+                gate.unregister()
+        self._loop.call_soon(self._finish, error)
+
+    def _finish(self, error):
+        try:
+            self._protocol.connection_lost(error)
+        finally:
+            self.conn.close()
+            self._batch = None
+            self._heads = iter(())
+
+
+async def create_datagram_endpoint(
+    protocol_factory,
+    local_addr=None,
+    remote_addr=None,
+    *,
+    conn=None,
+    batch=64,
+    family=0,
+    proto=0,
+    flags=0,
+    reuse_port=None,
+    allow_broadcast=None,
+    sock=None,
+    **options,
+):
+    """What asyncio's ``loop.create_datagram_endpoint`` does, with batches and control messages.
+
+    Parameters
+    ----------
+    protocol_factory : callable
+        Returns an asyncio.DatagramProtocol. Where it has a method
+        ``datagram_received_with_control(data, addr, cm)``, that is called instead of
+        ``datagram_received``; `cm` is the `ControlMessage` that came, or None.
+    local_addr, remote_addr : address, optional
+        To bind and to connect to; numeric.
+    conn : PacketConn or AsyncPacketConn, optional
+        Used instead of a new one, and closed with the transport.
+    batch : int
+        How many datagrams are read at once, 1-1024.
+    family, proto, flags : int
+        As for the loop's own: AF_INET, UDP, or 0. Nothing is looked up.
+    reuse_port, allow_broadcast : bool, optional
+        SO_REUSEPORT and SO_BROADCAST.
+    sock : socket.socket, optional
+        Used instead of a new one, as `conn` is.
+    **options
+        As for `PacketConn.udp`.
+
+    Returns
+    -------
+    transport : DatagramTransport
+        An asyncio.DatagramTransport whose ``sendto(data, addr=None, cm=None)`` takes a
+        `ControlMessage`. ``get_extra_info("conn")`` is the conn.
+    protocol
+        What `protocol_factory` returned.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError
+        As `PacketConn.udp`.
+    """
+    loop = AsyncioGate.here()
+    if family not in (0, None, socket.AF_INET):
+        raise ValueError(f"family must be AF_INET or 0, not {family!r}")
+    if proto not in (0, None, socket.IPPROTO_UDP):
+        raise ValueError(f"proto must be IPPROTO_UDP or 0, not {proto!r}")
+    if isinstance(batch, bool) or not isinstance(batch, int):
+        raise TypeError(f"batch must be an integer, not {type(batch).__name__}")
+    if not 1 <= batch <= 1024:
+        raise ValueError(f"batch must be within 1-1024, not {batch}")
+    if conn is not None or sock is not None:
+        given = {
+            "local_addr": local_addr,
+            "remote_addr": remote_addr,
+            "reuse_port": reuse_port,
+            "allow_broadcast": allow_broadcast,
+            "sock": sock if conn is not None else None,
+            **options,
+        }
+        named = [name for name, value in given.items() if value is not None]
+        if named:
+            instead = "sock" if conn is None else "conn"
+            raise ValueError(f"{', '.join(named)} cannot be given beside {instead}")
+        if conn is None:
+            conn = PacketConn(sock)
+        conn = getattr(conn, "conn", conn)
+        if not isinstance(conn, PacketConn):
+            raise TypeError(f"conn must be a PacketConn, not {type(conn).__name__}")
+    else:
+        if allow_broadcast is not None:
+            options["broadcast"] = bool(allow_broadcast)
+        address = ("0.0.0.0", 0) if local_addr is None else local_addr
+        conn = PacketConn.udp(address, reuse_port=bool(reuse_port), **options)
+    try:
+        if remote_addr is not None:
+            conn.socket.connect(tuple(remote_addr))
+        try:
+            peer = conn.socket.getpeername()
+        except OSError:
+            peer = None
+        protocol = protocol_factory()
+        transport = DatagramTransport(loop, conn, protocol, peer, batch)
+        ready = loop.create_future()
+        loop.call_soon(protocol.connection_made, transport)
+        loop.call_soon(transport._begin)
+        loop.call_soon(ready.set_result, None)
+    except BaseException:
+        if sock is None:
+            conn.close()
+        raise
+    try:
+        await ready
+    except BaseException:
+        transport.close()
+        raise
+    return transport, protocol

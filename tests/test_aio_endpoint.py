@@ -1,0 +1,348 @@
+"""Datagram endpoints: what asyncio's own, uvloop's own and ours do alike, and what ours adds."""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import socket
+import warnings
+
+import pytest
+
+from ipv4 import ControlFlags, ControlMessage, PacketConn
+from ipv4.aio import AsyncPacketConn, create_datagram_endpoint
+
+KINDS = ["asyncio", "uvloop", "ours on asyncio", "ours on uvloop"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm_uvloop():
+    """uvloop opens a pipe and starts threads that look up addresses, once for the process."""
+
+    async def look_up():
+        await asyncio.get_running_loop().getaddrinfo(*HERE)
+
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.run(look_up())
+
+
+def run(kind, main):
+    async def bounded():
+        await asyncio.wait_for(main(), 30)
+
+    if kind.endswith("uvloop"):
+        pytest.importorskip("uvloop").run(bounded())
+    else:
+        asyncio.run(bounded())
+
+
+def each_kind(test):
+    """Run an async test, which is given the way to open an endpoint, on each kind."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def on_each(kind):
+        async def main():
+            loop = asyncio.get_running_loop()
+            open_endpoint = loop.create_datagram_endpoint
+            if kind.startswith("ours"):
+                open_endpoint = create_datagram_endpoint
+            loop.reported = []
+            loop.set_exception_handler(lambda _, context: loop.reported.append(context))
+            await test(open_endpoint)
+
+        run(kind, main)
+
+    on_each.__name__ = test.__name__
+    return on_each
+
+
+def only_ours(test):
+    @pytest.mark.parametrize("kind", KINDS[2:])
+    def on_each(kind):
+        run(kind, test)
+
+    on_each.__name__ = test.__name__
+    return on_each
+
+
+class Notes(asyncio.DatagramProtocol):
+    """Notes what it is told."""
+
+    def __init__(self, received=None):
+        self.told = []
+        self.got = []
+        self.errors = []
+        self.received = received
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.told.append("made")
+
+    def datagram_received(self, data, addr):
+        self.got.append(data)
+        self.addr = addr
+        if self.received is not None:
+            self.received(self, data)
+
+    def error_received(self, error):
+        self.errors.append(error)
+
+    def pause_writing(self):
+        self.told.append("pause")
+
+    def resume_writing(self):
+        self.told.append("resume")
+
+    def connection_lost(self, error):
+        self.told.append("lost")
+        self.lost.set_result(error)
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0)
+
+
+HERE = ("127.0.0.1", 0)
+
+
+@each_kind
+async def test_datagrams_come_whole_and_in_order(open_endpoint):
+    transport, notes = await open_endpoint(Notes, HERE)
+    assert notes.told == ["made"]
+    assert notes.transport is transport
+    here = transport.get_extra_info("sockname")
+    sent = [str(number).encode() for number in range(500)] + [b"x" * 60000]
+    for start in range(0, len(sent), 50):
+        for data in sent[start : start + 50]:
+            transport.sendto(data, here)
+        await until(lambda up_to=start + 50: len(notes.got) >= min(up_to, len(sent)))
+    assert notes.got == sent
+    assert all(type(data) is bytes for data in notes.got)
+    assert notes.addr == here
+    assert transport.get_write_buffer_size() == 0
+    transport.close()
+    assert transport.is_closing()
+    assert await notes.lost is None
+    assert notes.told == ["made", "lost"]
+
+
+@each_kind
+async def test_connected(open_endpoint):
+    server, heard = await open_endpoint(Notes, HERE)
+    there = server.get_extra_info("sockname")
+    client, notes = await open_endpoint(Notes, remote_addr=there)
+    assert client.get_extra_info("peername") == there
+    assert server.get_extra_info("peername") is None
+    assert server.get_extra_info("nothing", 5) == 5
+    assert client.get_extra_info("socket").getsockname() == client.get_extra_info("sockname")
+    client.sendto(b"one")
+    client.sendto(b"two", there)
+    with pytest.raises(ValueError):
+        client.sendto(b"three", ("127.0.0.1", 9))
+    await until(lambda: len(heard.got) == 2)
+    assert heard.got == [b"one", b"two"]
+    server.close()
+    await heard.lost
+    await asyncio.sleep(0.01)
+    client.sendto(b"nobody")
+    await until(lambda: notes.errors)
+    assert notes.errors[0].errno == errno.ECONNREFUSED
+    assert not client.is_closing()
+    client.abort()
+    await notes.lost
+
+
+@each_kind
+async def test_data_that_is_no_bytes_is_refused(open_endpoint):
+    transport, notes = await open_endpoint(Notes, HERE)
+    with pytest.raises(TypeError):
+        transport.sendto("text", transport.get_extra_info("sockname"))
+    transport.close()
+    await notes.lost
+
+
+@each_kind
+async def test_closing_inside_a_callback(open_endpoint):
+    transport, notes = await open_endpoint(
+        lambda: Notes(lambda protocol, _: protocol.transport.close()), HERE
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        for _ in range(20):
+            other.sendto(b"x", transport.get_extra_info("sockname"))
+        await notes.lost
+        await asyncio.sleep(0.01)
+    assert notes.got == [b"x"]
+    assert notes.told == ["made", "lost"]
+
+
+@each_kind
+async def test_exceptions_of_the_protocol_are_the_loops_matter(open_endpoint):
+    def fail(protocol, data):
+        if data == b"1":
+            raise RuntimeError("protocol's own")
+
+    transport, notes = await open_endpoint(lambda: Notes(fail), HERE)
+    here = transport.get_extra_info("sockname")
+    for data in (b"0", b"1", b"2"):
+        transport.sendto(data, here)
+    await until(lambda: len(notes.got) == 3)
+    loop = asyncio.get_running_loop()
+    await until(lambda: loop.reported)
+    assert [str(each["exception"]) for each in loop.reported] == ["protocol's own"]
+    assert not transport.is_closing()
+    transport.close()
+    await notes.lost
+
+
+@each_kind
+async def test_sending_after_the_end_does_nothing(open_endpoint):
+    transport, notes = await open_endpoint(Notes, HERE)
+    here = transport.get_extra_info("sockname")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(HERE)
+        other.setblocking(False)
+        transport.abort()
+        transport.close()
+        if open_endpoint is create_datagram_endpoint:  # the loops' own differ
+            transport.sendto(b"late", other.getsockname())
+        await notes.lost
+        if open_endpoint is create_datagram_endpoint:
+            transport.sendto(b"later", other.getsockname())
+        with pytest.raises(BlockingIOError):
+            other.recv(9)
+    assert notes.told == ["made", "lost"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(here)
+
+
+@each_kind
+async def test_an_endpoint_over_a_socket(open_endpoint):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(HERE)
+    transport, notes = await open_endpoint(Notes, sock=sock)
+    transport.sendto(b"x", sock.getsockname())
+    await until(lambda: notes.got)
+    transport.close()
+    await notes.lost
+    await asyncio.sleep(0)
+    assert sock.fileno() == -1
+
+
+@only_ours
+async def test_a_protocol_that_cannot_be_made():
+    def fail():
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await create_datagram_endpoint(fail, HERE)
+
+
+@each_kind
+async def test_limits_of_the_queue(open_endpoint):
+    transport, notes = await open_endpoint(Notes, HERE)
+    for limits in ((100, 10), (0, 0)):
+        transport.set_write_buffer_limits(high=limits[0], low=limits[1])
+    with pytest.raises(ValueError):
+        transport.set_write_buffer_limits(high=1, low=2)
+    transport.close()
+    await notes.lost
+
+
+def test_a_full_queue_pauses_the_protocol(monkeypatch):
+    """The kernel takes nothing for a while: nothing is lost, in order, and the protocol is told."""
+
+    class Full(PacketConn):
+        room = 0
+
+        def write_to(self, data, dst=None, cm=None, flags=0):
+            if not self.room:
+                raise BlockingIOError(errno.EAGAIN, "full")
+            self.room -= 1
+            return super().write_to(data, dst, cm, flags)
+
+    async def main():
+        conn = Full.udp(HERE)
+        transport, notes = await create_datagram_endpoint(Notes, conn=conn)
+        assert transport.get_extra_info("conn") is conn
+        transport.set_write_buffer_limits(high=10, low=4)
+        here = conn.local_addr
+        for number in range(6):
+            transport.sendto(b"%d__" % number, here)
+        assert notes.told == ["made", "pause"]
+        assert transport.get_write_buffer_size() == 18
+        conn.room = 5
+        transport._write()
+        assert notes.told == ["made", "pause", "resume"]
+        transport.close()  # what is queued goes first
+        conn.room = 5
+        transport._write()
+        assert await notes.lost is None
+        assert conn.closed
+
+    run("asyncio", main)
+
+
+@only_ours
+async def test_control_messages():
+    class Told(Notes):
+        def datagram_received_with_control(self, data, addr, cm):
+            self.got.append((data, addr, cm))
+
+    transport, notes = await create_datagram_endpoint(Told, HERE, ttl=9)
+    conn = transport.conn
+    here = transport.get_extra_info("sockname")
+    assert conn.ttl == 9
+    transport.sendto(b"plain", here)
+    await until(lambda: len(notes.got) == 1)
+    assert notes.got[0] == (b"plain", here, None)
+    conn.set_control_message(ControlFlags.TTL | ControlFlags.TOS, True)
+    transport.sendto(b"marked", here, ControlMessage(send_ttl=77, send_tos=2))
+    await until(lambda: len(notes.got) == 2)
+    data, addr, cm = notes.got[1]
+    assert (data, addr, cm.ttl, cm.tos) == (b"marked", here, 77, 2)
+    transport.close()
+    await notes.lost
+
+
+@only_ours
+async def test_a_conn_that_is_closed_ends_its_transport():
+    conn = AsyncPacketConn(PacketConn.udp(HERE))
+    transport, notes = await create_datagram_endpoint(Notes, conn=conn)
+    conn.close()
+    assert (await notes.lost).errno == errno.EBADF
+    assert transport.is_closing()
+
+
+@only_ours
+async def test_arguments():
+    for wrong in (
+        {"family": socket.AF_INET6}, {"proto": 6}, {"batch": 0}, {"batch": 1025},
+        {"conn": PacketConn.udp(HERE), "local_addr": HERE},
+    ):  # fmt: skip
+        with pytest.raises(ValueError):
+            await create_datagram_endpoint(Notes, **wrong)
+        if "conn" in wrong:
+            wrong["conn"].close()
+    for wrong in ({"batch": 1.5}, {"conn": 5}, {"colour": 1}):
+        with pytest.raises(TypeError):
+            await create_datagram_endpoint(Notes, **wrong)
+    transport, notes = await create_datagram_endpoint(Notes, HERE, allow_broadcast=True)
+    assert transport.conn.broadcast
+    transport.close()
+    await notes.lost
+
+
+def test_a_transport_that_is_forgotten_is_named():
+    async def main():
+        await create_datagram_endpoint(Notes, HERE)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run("asyncio", main)
+        gc.collect()
+    assert any("unclosed transport" in str(each.message) for each in caught)
