@@ -204,8 +204,8 @@ cdef class MessageBatch:
         cdef size_t room = as_int(size, 0, MAX_SIZE, "size")
         cdef size_t control = flags_space(<int>as_int(flags, 0, ALL_FLAGS, "flags"))
         control = max(control, <size_t>SLOT_CONTROL)
-        # Rounded up to what control messages are aligned to.
-        self.arena = Arena(slots, room, CMSG_SPACE(control) - CMSG_SPACE(0))
+        # What lies behind is wider than a control message's alignment on some systems.
+        self.arena = Arena(slots, room, (control + 7) & ~<size_t>7)
         self.start = 0
         self.stop = slots
 

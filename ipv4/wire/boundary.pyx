@@ -270,9 +270,24 @@ cdef str address_text(uint32_t address):
     return text
 
 
+cdef enum:
+    ADDRESSES = 64  # power of two
+
+# Addresses made lately, by a part of their bits: making one takes some 2,600 instructions, finding
+# it 60. They are immutable, so anybody may hold one.
+cdef uint32_t address_keys[ADDRESSES]
+cdef list address_values = [None] * ADDRESSES
+
+
 cdef object address_object(uint32_t address):
     """An ``ipaddress.IPv4Address`` of an address in network order."""
-    return address_class()(ntohl(address))
+    cdef uint32_t slot = ((address >> 24) ^ (address >> 16)) & (ADDRESSES - 1)
+    cdef object known = address_values[slot]
+    if known is None or address_keys[slot] != address:
+        known = address_class()(ntohl(address))
+        address_keys[slot] = address
+        address_values[slot] = known
+    return known
 
 
 cdef tuple peer_tuple(uint32_t address, uint16_t port):
