@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -859,7 +860,6 @@ async def test_a_forked_child_has_loops_of_its_own():
             asyncio.get_running_loop().call_soon(conn.conn.write_to, b"c", conn.local_addr)
             buffer = bytearray(1)
             await asyncio.wait_for(conn.read_from(buffer), 10)
-            conn.close()
             return buffer[0]
 
         with anyio.fail_after(20):
@@ -876,12 +876,28 @@ async def test_a_forked_child_has_loops_of_its_own():
                         )
                         one.start()
                         one.join()
+                        conn.conn.write_to(b"p", conn.local_addr)
+                        conn.close()  # by the forking thread, whose loop is the parent's
                         status = 0 if thread[-1] == ord("c") else 2
                     finally:
                         os._exit(status)
                 assert os.waitpid(child, 0)[1] == 0
-                conn.conn.write_to(b"p", conn.local_addr)
             assert got == [ord("p")]
+
+
+def test_the_books_balance_on_three_loops():
+    """Minutes of it: ``python tests/stress/loops.py --seconds 300``."""
+    for package in ("anyio", "trio", "uvloop"):
+        pytest.importorskip(package)
+    program = Path(__file__).parent / "stress" / "loops.py"
+    done = subprocess.run(
+        [sys.executable, "-P", program, "--seconds", "3"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"PYTHONPATH": str(program.parent)},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_trio_needs_nothing_but_trio():

@@ -177,7 +177,8 @@ cdef class Watched(Waiting):
         watches, self.watches = self.watches, None
         for entry in watches or ():
             watch = watch_of(entry)
-            if watch is not None:
+            # Not what a loop of a forked child's parent watches.
+            if watch is not None and watch.number >= 0:
                 watch.take_back()
         return 0
 

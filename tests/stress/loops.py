@@ -1,0 +1,200 @@
+"""Awaited calls under cancellation, deadlines, closing, other wrappers, an unread or read error
+queue and forks, on three loops; what was sent is accounted for.
+
+    python tests/stress/loops.py [--seconds 300]
+
+Each datagram bears a number; at the end of a slice each has been received once, or lies unread in
+the queue, and every one that went to a port where nobody listens was reported once.
+"""
+
+import asyncio
+import collections
+import contextlib
+import errno
+import os
+import random
+import struct
+import sys
+import threading
+import time
+import traceback
+
+import anyio
+from driver import run
+
+from ipv4 import MessageBatch
+from ipv4.aio import AsyncPacketConn
+
+NUMBER = struct.Struct("=Q")
+WINDOW = 100  # datagrams under way: the receive buffer must hold them
+NOBODY = ("127.0.0.1", 1)
+
+
+class Books:
+    """What was sent, received and reported, and who was told of the end."""
+
+    def __init__(self):
+        self.sent = self.refused = 0
+        self.received = collections.Counter()
+        self.reported = self.timeouts = self.told = self.readers = 0
+
+    def under_way(self):
+        return self.sent - len(self.received)
+
+
+async def read(aconn, books, choose):
+    """Read by one verb after the other until the conn is closed."""
+    batch = MessageBatch(8, NUMBER.size)
+    buffer = bytearray(NUMBER.size)
+    while True:
+        try:
+            verb = choose.randrange(3)
+            if verb == 0:
+                await aconn.read_from(buffer)
+                books.received[NUMBER.unpack(buffer)[0]] += 1
+                continue
+            if verb == 1:
+                n = await aconn.read_batch(batch)
+            else:
+                n = await anext(aconn.batches(batch))
+            for i in range(n):
+                books.received[NUMBER.unpack(batch[i].buffers[0])[0]] += 1
+        except TimeoutError:
+            books.timeouts += 1
+            await anyio.lowlevel.checkpoint()
+
+
+async def reader(aconn, books, choose, until):
+    """A task that reads, and is cancelled again and again."""
+    books.readers += 1
+    try:
+        while True:
+            with anyio.move_on_after(choose.random() * 0.01):
+                await read(AsyncPacketConn(aconn.conn), books, choose)
+    except OSError as error:
+        assert error.errno == errno.EBADF, error
+        books.told += 1
+
+
+async def report(aconn, books):
+    while True:
+        with contextlib.suppress(TimeoutError):
+            async for _ in aconn.errors():
+                books.reported += 1
+            return
+        await anyio.lowlevel.checkpoint()
+
+
+def child(conn):
+    """Wait, on a loop of the child's own, for what nobody sends; then close."""
+
+    async def work():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.005):
+                await AsyncPacketConn(conn).read_from(bytearray(1))
+
+    thread = threading.Thread(target=lambda: asyncio.run(work()))
+    thread.start()
+    thread.join()
+    conn.close()
+
+
+def fork(conn):
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            child(conn)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+async def work(seed, until, books):
+    choose = random.Random(seed)
+    aconn = AsyncPacketConn.udp(("127.0.0.1", 0), receive_buffer=1 << 22)
+    faulty = AsyncPacketConn.udp(("127.0.0.1", 0), receive_errors=True)
+    here = aconn.local_addr
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(reader, aconn, books, random.Random(choose.random()), until)
+        group.start_soon(report, faulty, books)
+        group.start_soon(reader, faulty, books, random.Random(choose.random()), until)
+        while time.monotonic() < until:
+            for _ in range(choose.randrange(20)):
+                if books.under_way() < WINDOW:
+                    await aconn.write_to(NUMBER.pack(books.sent), here)
+                    books.sent += 1
+            chance = choose.random()
+            if chance < 0.05 and books.refused - books.reported < 10:
+                await faulty.write_to(b"x", NOBODY)
+                books.refused += 1
+            elif chance < 0.1:
+                aconn.set_read_deadline(time.monotonic() + choose.random() * 0.005)
+            elif chance < 0.2:
+                aconn.set_read_deadline(None)
+            elif chance < 0.21:
+                fork(faulty.conn)
+            await anyio.lowlevel.checkpoint()
+        aconn.set_read_deadline(None)
+        with anyio.fail_after(10):
+            while books.under_way() or books.reported < books.refused:
+                await anyio.sleep(0.001)
+        if choose.randrange(2):
+            closers = [threading.Thread(target=each.conn.close) for each in (aconn, faulty)]
+            for each in closers:
+                each.start()
+            for each in closers:
+                each.join()
+        else:
+            aconn.conn.close()
+            faulty.close()
+
+
+def world(start):
+    def run_slice(seed, until):
+        books = Books()
+
+        async def main():
+            with anyio.fail_after(until - time.monotonic() + 20):
+                await work(seed, until, books)
+
+        start(main)
+        assert books.told == books.readers, f"{books.readers - books.told} readers were not told"
+        doubled = [number for number, count in books.received.items() if count > 1]
+        assert not doubled, f"received twice: {doubled[:10]}"
+        assert len(books.received) == books.sent
+        assert books.reported == books.refused
+        return {
+            "sent": books.sent,
+            "received": len(books.received),
+            "reported": books.reported,
+            "timeouts": books.timeouts,
+        }
+
+    return run_slice
+
+
+def on_uvloop(main):
+    import uvloop
+
+    uvloop.run(main())
+
+
+def on_trio(main):
+    import trio
+
+    trio.run(main)
+
+
+WORLDS = {
+    "asyncio": world(lambda main: asyncio.run(main())),
+    "uvloop": world(on_uvloop),
+    "trio": world(on_trio),
+}
+
+if __name__ == "__main__":
+    sys.exit(run(WORLDS, __doc__.partition("\n")[0]))
