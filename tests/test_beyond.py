@@ -232,7 +232,7 @@ def test_a_reply_leaves_by_the_interface_of_the_request(hosts):
             asking.write_to(b"?", (to, 7777), told)
             _, cm, peer = asked.read_from(bytearray(9))
             assert (str(cm.dst), peer[0]) == (to, me)
-            asked.write_to(b"!", peer, cm.reply())
+            asked.write_to(b"!", peer, cm.reply(interface=True))
             _, cm, peer = asking.read_from(bytearray(9))
             assert (peer, asking._interface(cm.ifindex).name) == ((source, 7777), iface)
             assert str(cm.dst) == me
