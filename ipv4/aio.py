@@ -12,7 +12,7 @@ from socket import MSG_DONTWAIT
 
 from .conn import PacketConn, RawConn
 from .datagrams import create_datagram_endpoint
-from .engine.message_batch import MessageBatch
+from .engine.batch import WriteAll
 from .engine.readiness import Clock
 from .loops import CALL, ERRORS, READ, WRITE, current_gate
 
@@ -195,20 +195,17 @@ class AsyncConn:
 
     async def write_all(self, messages):
         """As the conn's own ``write_all``, awaited; of the list as it was when the call began."""
-        if not isinstance(messages, MessageBatch):
-            messages = list(messages)
-        failed = []
-        at = 0
-        while at < len(messages):
+        job = WriteAll(self.conn, messages)
+        left = True
+        while left:
+            at = job.at
             try:
-                at += await self.write_batch(messages[at : at + 1024])
-            except OSError as error:
-                if error.errno == errno.EBADF or isinstance(error, TimeoutError):
-                    failed.extend((index, error) for index in range(at, len(messages)))
-                    break
-                failed.append((at, error))
-                at += 1
-        return failed
+                left = await self._call(WRITE, job.step, (), 0)
+            except OSError as error:  # what ended the wait
+                job.give_up(error)
+                break
+            current_gate().left -= job.at - at
+        return job.failed
 
 
 class Handed:

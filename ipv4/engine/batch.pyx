@@ -509,6 +509,8 @@ cdef class WriteAll:
 
     Attributes
     ----------
+    at : int
+        Messages that are done with: sent, or among `failed`.
     failed : list of (int, OSError)
         The messages that did not go whole so far.
     """
@@ -516,7 +518,7 @@ cdef class WriteAll:
     cdef:
         Batches conn
         object messages
-        Py_ssize_t at
+        readonly Py_ssize_t at
         Py_ssize_t total
         size_t gone
         readonly list failed
