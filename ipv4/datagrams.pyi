@@ -5,9 +5,9 @@ from typing import Any, TypeVar
 
 from typing_extensions import Buffer, Unpack
 
-from ._types import Address
 from .aio import AsyncPacketConn
 from .conn import PacketConn, _Options
+from .types import Address
 from .wire.control import ControlMessage
 
 __all__ = ["DatagramTransport", "create_datagram_endpoint"]

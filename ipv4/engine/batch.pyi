@@ -3,7 +3,7 @@ from typing import SupportsIndex
 
 from typing_extensions import disjoint_base
 
-from .._types import Messages
+from ..types import Messages
 from .message import Message
 from .segments import Segments
 

@@ -2,8 +2,6 @@ from typing_extensions import disjoint_base
 
 from .sockopt import OptionDoor
 
-def enter_netns(fd: int) -> None: ...
-
 @disjoint_base
 class Endpoint(OptionDoor):
     @property

@@ -3,7 +3,7 @@ from typing import Any, SupportsIndex, final
 
 from typing_extensions import Buffer
 
-from .._types import Address
+from ..types import Address
 from ..wire.control import ControlMessage
 
 @final

@@ -2,8 +2,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address
 from typing import Literal
 
-from .._types import Address, InterfaceLike
 from ..interface import Interface
+from ..types import Address, InterfaceLike
 
 __all__ = ["Membership"]
 

@@ -1,8 +1,8 @@
-from typing import SupportsIndex, final
+from typing import Any, SupportsIndex, final
 
 from typing_extensions import Buffer, disjoint_base
 
-from .._types import Address
+from ..types import Address
 from ..wire.control import ControlMessage
 from ..wire.header import Header
 from .errqueue import ErrorQueue
@@ -11,10 +11,10 @@ from .errqueue import ErrorQueue
 class PacketTransfer(ErrorQueue):
     def read_from(
         self, buf: Buffer, flags: SupportsIndex = 0
-    ) -> tuple[int, ControlMessage | None, tuple[str, int]]: ...
+    ) -> tuple[int, ControlMessage | Any, tuple[str, int]]: ...
     def receive(
         self, max_size: SupportsIndex = 65535, flags: SupportsIndex = 0
-    ) -> tuple[bytes, ControlMessage | None, tuple[str, int]]: ...
+    ) -> tuple[bytes, ControlMessage | Any, tuple[str, int]]: ...
     @property
     def coalesce(self) -> bool: ...
     @coalesce.setter
@@ -32,10 +32,10 @@ class PacketTransfer(ErrorQueue):
 class RawTransfer(ErrorQueue):
     def read_from(
         self, buf: Buffer, flags: SupportsIndex = 0
-    ) -> tuple[Header, memoryview, ControlMessage | None]: ...
+    ) -> tuple[Header, memoryview, ControlMessage | Any]: ...
     def receive(
         self, max_size: SupportsIndex = 65535, flags: SupportsIndex = 0
-    ) -> tuple[Header, bytes, ControlMessage | None]: ...
+    ) -> tuple[Header, bytes, ControlMessage | Any]: ...
     def write_to(
         self,
         header: Header,

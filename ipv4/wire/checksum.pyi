@@ -2,7 +2,7 @@ from typing import SupportsIndex
 
 from typing_extensions import Buffer
 
-from .._types import Host
+from ..types import Host
 
 def checksum(
     buf: Buffer | tuple[Buffer, ...] | list[Buffer], initial: SupportsIndex = 0

@@ -4,7 +4,7 @@ from typing import ClassVar, Final, Self, SupportsIndex, TypeAlias, final
 
 from typing_extensions import Buffer
 
-from .._types import Host
+from ..types import Host
 
 _Extra: TypeAlias = tuple[SupportsIndex, SupportsIndex, Buffer]
 

@@ -4,8 +4,8 @@ from typing import ClassVar, Final, Self, SupportsIndex, final
 
 from typing_extensions import Buffer
 
-from .._types import Host
 from ..constants import HeaderFlags
+from ..types import Host
 
 FIELDS: Final[tuple[str, ...]]
 FORMATS: Final[dict[str, int]]
