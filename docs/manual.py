@@ -27,6 +27,7 @@ import stubdocs  # noqa: E402
 import ipv4  # noqa: E402
 import ipv4.aio  # noqa: E402
 import ipv4.bpf  # noqa: E402
+from ipv4.engine import kernel  # noqa: E402
 
 CONNS = (ipv4.PacketConn, ipv4.RawConn, ipv4.Conn)
 
@@ -360,11 +361,15 @@ class OptionTable(Generated):
                 doc = static.__doc__ or ""
                 if hasattr(type(static), "__set__") and SINCE.search(doc):
                     kernel_name = getattr(static, "kernel_name", "")
-                    row = found.setdefault((name, doc), (kernel_name, []))
-                    row[1].append(cls.__name__)
+                    takes = getattr(static, "takes", None)
+                    row = found.setdefault((name, doc), (kernel_name, takes, []))
+                    row[2].append(cls.__name__)
         rows = []
-        for (name, doc), (kernel_name, classes) in sorted(found.items()):
+        for (name, doc), (kernel_name, takes, classes) in sorted(found.items()):
             option, since, needed = facts(" ".join(doc.split()))
+            if kernel_name:  # a row of options.py says it itself
+                since = kernel.SINCE[kernel_name]
+                needed = " or ".join(dict.fromkeys(CAPABILITY.findall(takes))) or "none"
             option = f"``{kernel_name or option}``" if kernel_name or option else ""
             shown = name if "PacketConn" in classes else f"{classes[0]}.{name}"
             of = "all" if len(classes) == 3 else ", ".join(classes)
@@ -377,10 +382,10 @@ class FeatureTable(Generated):
 
     def lines(self):
         from ipv4.cli import doctor
-        from ipv4.features import ATTEMPTS
+        from ipv4.trials import FEATURES
 
         rows = []
-        for name in ATTEMPTS:
+        for name in FEATURES:
             row = doctor.FEATURES.get(name, ("", ""))
             rows.append((f'``"{name}"``', str(row[0]).replace("_ ", "\\_ "), str(row[1])))
         return table(("key", "for", "takes"), rows)

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 
-__all__ = ["Interface"]
+__all__ = ["Interface", "MemoryInfo"]
 
 
 class Interface(namedtuple("Interface", ("index", "name"))):
@@ -14,6 +14,45 @@ class Interface(namedtuple("Interface", ("index", "name"))):
         The kernel's number of the interface, from 1.
     name : str
         Its name, such as ``"eth0"``; empty when it no longer has one.
+    """
+
+    __slots__ = ()
+
+
+class MemoryInfo(
+    namedtuple(
+        "MemoryInfo",
+        (
+            "receive_queue",
+            "receive_buffer",
+            "send_queue",
+            "send_buffer",
+            "forward",
+            "write_queued",
+            "options",
+            "backlog",
+            "drops",
+        ),
+    )
+):
+    """What a socket's queues hold, as SO_MEMINFO tells (<linux/sock_diag.h>).
+
+    Attributes
+    ----------
+    receive_queue, receive_buffer : int
+        Bytes that wait to be read, and that may; the kernel counts its overhead.
+    send_queue, send_buffer : int
+        Bytes that have not left, and that may wait.
+    forward : int
+        Bytes reserved for what comes.
+    write_queued : int
+        Bytes of a stream that wait to be sent.
+    options : int
+        Bytes taken by options: filters, source lists (net.core.optmem_max).
+    backlog : int
+        Bytes that came while the socket was in use.
+    drops : int
+        Datagrams lost so far, most of them since the receive buffer was full.
     """
 
     __slots__ = ()

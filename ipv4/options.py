@@ -1,38 +1,87 @@
 """Socket options as rows of tables: what an option is called, what it takes, what it does.
 
-An option of the class tables below becomes a property of the conns that inherit the table. Adding
-one is adding a row.
+An option of the class tables below becomes a property of the conns that inherit the table, a
+keyword of their openers, a line of `features()` and of ``ipv4 doctor``. Adding one is adding its
+number to libc/options.h, and a row here.
 """
 
+import errno
+import os
 import sys
+from socket import IPPROTO_ICMP, SOCK_RAW, SOCK_STREAM
 
-from .engine.kernel import KERNEL
+from .engine.connection import queued
+from .engine.kernel import KERNEL, LEVEL, SINCE
 from .wire.boundary import integer, shown
 
-__all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions"]
+__all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions", "rows"]
+
+PAGES = {
+    "IPPROTO_IP": "ip(7)",
+    "SOL_SOCKET": "socket(7)",
+    "SOL_UDP": "udp(7)",
+    "SOL_RAW": "raw(7)",
+}
+
+# Kinds of sockets that some options are for: type and protocol, None for any.
+KINDS = {
+    "raw": (SOCK_RAW, None),
+    "raw ICMP": (SOCK_RAW, IPPROTO_ICMP),
+    "TCP": (SOCK_STREAM, None),
+}
 
 
-class Option:
+class Option(property):
     """One socket option as a property.
 
     Parameters
     ----------
     kernel_name : str
-        As in ip(7), socket(7) or udp(7).
-    level : str
-        Name of the option's level.
+        As libc/options.h, ip(7), socket(7) or udp(7) has it.
     doc : str
-        The property's docstring.
+        The property's docstring; where to read on, since when and the privilege are added to it.
+    use : str
+        What it is for, in half a line.
+    takes : str
+        Capability that setting it takes, with what is to be said of it; "" where it takes none.
+    trial : object
+        A value to try whether it can be set, None where no kernel of today refuses.
+    feature : str
+        What `features` calls the trial, when not as the property.
+    since : str
+        Version of Linux that has what the trial sets, when it is not the option's own.
+    kind : str
+        Of `KINDS`: which sockets alone have it.
+    before : bool
+        Whether openers set it before all others, which do not work or do something else after it.
+    free_at_first : bool
+        Whether the trial takes no privilege, though setting it again does.
     """
 
-    def __init__(self, kernel_name, level, doc):
+    def __init__(
+        self, kernel_name, doc, *, use="", takes="", trial=None, feature="", since="", kind="",
+        before=False, free_at_first=False,
+    ):  # fmt: skip
+        level = LEVEL[kernel_name]
+        told = f"{PAGES[level]}, {kernel_name}, Linux {SINCE[kernel_name]}"
+        privilege = f"setting it takes {takes}" if takes else "it takes no privilege"
+        super().__init__(self.read, self.write)
+        self.__doc__ = f"{doc.rstrip()}\n\n{told}; {privilege}.\n"
         self.kernel_name = kernel_name
         self.level = KERNEL[level]
         self.option = KERNEL[kernel_name]
-        self.__doc__ = doc
+        self.use = use
+        self.takes = takes
+        self.trial = trial
+        self.feature = feature
+        self.since = since or SINCE[kernel_name]
+        self.kind = kind
+        self.before = before
+        self.free_at_first = free_at_first
 
     def __set_name__(self, owner, name):
         self.name = name
+        self.feature = self.feature or name
 
     def check(self, value):
         """The number to hand to the kernel; raises for what the option does not take."""
@@ -42,35 +91,31 @@ class Option:
         """What the kernel's number means."""
         return value
 
-    def __get__(self, conn, owner=None):
-        if conn is None:
-            return self
+    def read(self, conn):
+        """The option of a conn, as Python has it."""
+        if self.kind and self.option >= 0:
+            conn._require_kind(self.name, self.kind)
         return self.show(conn._get_int(self.level, self.option, self.kernel_name))
 
-    def __set__(self, conn, value):
+    def write(self, conn, value):
+        """Set the option of a conn."""
         number = self.check(value)
-        conn._set_int(self.level, self.option, number, f"{self.kernel_name} {number}")
+        conn._set_int(self.level, self.option, number, f"{self.kernel_name} {shown(value)}")
 
 
 class IntOption(Option):
     """An option that takes an integer of a range, or a member of the enumeration named."""
 
-    def __init__(
-        self,
-        kernel_name,
-        low,
-        high,
-        doc,
-        level="IPPROTO_IP",
-        enum=None,
-    ):
-        super().__init__(kernel_name, level, doc)
+    def __init__(self, kernel_name, low, high, doc, *, enum=None, **facts):
+        super().__init__(kernel_name, doc, **facts)
         self.low = low
         self.high = high
         self.enum = enum
 
     def check(self, value):
-        return integer(value, self.low, self.high, self.name)
+        number = integer(value, self.low, self.high, self.name)
+        # The door takes a C int; the kernel reads the same 32 bits.
+        return number - (1 << 32) if number > 0x7FFFFFFF else number
 
     def show(self, value):
         if self.enum is None:
@@ -81,12 +126,6 @@ class IntOption(Option):
             return getattr(constants, self.enum)(value)
         except ValueError:
             return value
-
-    def __set__(self, conn, value):
-        number = self.check(value)
-        if number > 0x7FFFFFFF:  # the door takes a C int; the kernel reads the same 32 bits
-            number -= 1 << 32
-        conn._set_int(self.level, self.option, number, f"{self.kernel_name} {shown(value)}")
 
 
 class TTLOption(IntOption):
@@ -102,9 +141,6 @@ class TTLOption(IntOption):
 class FlagOption(Option):
     """An option that is on or off."""
 
-    def __init__(self, kernel_name, doc, level="IPPROTO_IP"):
-        super().__init__(kernel_name, level, doc)
-
     def check(self, value):
         if not isinstance(value, (bool, int)):
             raise TypeError(f"{self.name} must be True or False, not {type(value).__name__}")
@@ -117,12 +153,18 @@ class FlagOption(Option):
 class InterfaceOption(Option):
     """An option that takes an interface; read back as `Interface`, None for none.
 
-    IP_UNICAST_IF wants the index in network order (ip(7)).
+    Parameters
+    ----------
+    swapped : bool
+        Whether the kernel wants the index in network order, as IP_UNICAST_IF does (ip(7)).
+    unchecked : bool
+        Whether the kernel takes an index that no interface has, which makes the socket deaf.
     """
 
-    def __init__(self, kernel_name, level, doc, swapped=False):
-        super().__init__(kernel_name, level, doc)
+    def __init__(self, kernel_name, doc, *, swapped=False, unchecked=False, **facts):
+        super().__init__(kernel_name, doc, **facts)
         self.swapped = swapped
+        self.unchecked = unchecked
 
     def swap(self, number):
         """The index as the kernel has it, or back: some options take it in network order."""
@@ -130,14 +172,14 @@ class InterfaceOption(Option):
             return number
         return int.from_bytes((number & 0xFFFFFFFF).to_bytes(4, sys.byteorder), "big", signed=True)
 
-    def __get__(self, conn, owner=None):
-        if conn is None:
-            return self
+    def read(self, conn):
         number = self.swap(conn._get_int(self.level, self.option, self.kernel_name))
         return conn._interface(number) if number else None
 
-    def __set__(self, conn, value):
+    def write(self, conn, value):
         number = conn._interface_index(value, self.name)
+        if number and self.unchecked and not conn._interface(number).name:
+            raise OSError(errno.ENODEV, f"{os.strerror(errno.ENODEV)}: {self.name} {shown(value)}")
         conn._set_int(
             self.level, self.option, self.swap(number), f"{self.kernel_name} {shown(value)}"
         )
@@ -146,12 +188,12 @@ class InterfaceOption(Option):
 class BufferOption(IntOption):
     """A buffer size: asks for the privileged, unlimited form first, then for the plain one."""
 
-    def __init__(self, kernel_name, forced_name, doc):
-        super().__init__(kernel_name, 0, 0x3FFFFFFF, doc, level="SOL_SOCKET")
+    def __init__(self, kernel_name, forced_name, doc, **facts):
+        super().__init__(kernel_name, 0, 0x3FFFFFFF, doc, **facts)
         self.forced = KERNEL[forced_name]
         self.forced_name = forced_name
 
-    def __set__(self, conn, value):
+    def write(self, conn, value):
         number = self.check(value)
         if self.forced >= 0:
             try:
@@ -163,6 +205,42 @@ class BufferOption(IntOption):
         conn._set_int(self.level, self.option, number, f"{self.kernel_name} {number}")
 
 
+class PortRangeOption(Option):
+    """Two ports in one number: the lower in its lower half; None for neither."""
+
+    def check(self, value):
+        if value is None:
+            return 0
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise TypeError(f"{self.name} must be a (low, high) tuple or None, not {shown(value)}")
+        low, high = (integer(port, 0, 65535, self.name) for port in value)
+        if high and low > high:
+            raise ValueError(f"{self.name} must have its lower port first, not {shown(value)}")
+        number = high << 16 | low
+        return number - (1 << 32) if number > 0x7FFFFFFF else number
+
+    def show(self, value):
+        return (value & 0xFFFF, value >> 16 & 0xFFFF) if value else None
+
+
+class RateOption(Option):
+    """Bytes a second, None for no limit. Kernels before 5.0 take 32 bits."""
+
+    NONE = 0xFFFFFFFFFFFFFFFF
+
+    def read(self, conn):
+        raw = conn._get_bytes(self.level, self.option, 8, self.kernel_name)
+        rate = int.from_bytes(raw, sys.byteorder)
+        return None if rate == (1 << 8 * len(raw)) - 1 else rate
+
+    def write(self, conn, value):
+        rate = self.NONE if value is None else integer(value, 1, (1 << 63) - 1, self.name)
+        raw = rate.to_bytes(8, sys.byteorder)
+        if len(conn._get_bytes(self.level, self.option, 8, self.kernel_name)) == 4:
+            raw = min(rate, 0xFFFFFFFF).to_bytes(4, sys.byteorder)
+        conn._set_bytes(self.level, self.option, raw, f"{self.kernel_name} {shown(value)}")
+
+
 class UnicastOptions:
     """Options of every conn."""
 
@@ -172,148 +250,145 @@ class UnicastOptions:
         "IP_TOS",
         0,
         255,
-        """Type of service of packets sent, 0-255 (ip(7), IP_TOS, Linux 1.0; RFC 2474, RFC 3168).
+        """Type of service of packets sent, 0-255 (RFC 2474, RFC 3168).
 
-        On TCP the kernel keeps the two ECN bits for itself. Old kernels want CAP_NET_ADMIN for
-        classes above 0xa0. RawConn packets carry their own header's value instead.
+        On TCP the kernel keeps the two ECN bits for itself. Setting it changes `priority`. Old
+        kernels want CAP_NET_ADMIN for classes above 0xa0. RawConn packets carry their own header's
+        value instead.
         """,
+        before=True,
     )
     ttl = TTLOption(
         "IP_TTL",
         -1,
         255,
         """Time to live of unicast packets sent, 1-255 hops; -1 restores the system's default,
-        the sysctl net.ipv4.ip_default_ttl (ip(7), IP_TTL, Linux 1.0). RawConn packets carry their
-        own header's value instead.
-        """,
-    )
-
-
-class DatagramOptions(UnicastOptions):
-    """Options of PacketConn and RawConn."""
-
-    __slots__ = ()
-
-    multicast_ttl = IntOption(
-        "IP_MULTICAST_TTL",
-        -1,
-        255,
-        """Time to live of multicast packets sent, 0-255 hops, 1 by default; -1 restores that
-        (ip(7), IP_MULTICAST_TTL, Linux 1.2; RFC 1112). 0 keeps them on this host.
-        """,
-    )
-    multicast_loopback = FlagOption(
-        "IP_MULTICAST_LOOP",
-        """Whether multicast packets sent are heard by this host's own members; True by default
-        (ip(7), IP_MULTICAST_LOOP, Linux 1.2). It is the sender's setting that counts.
-        """,
-    )
-    multicast_all = FlagOption(
-        "IP_MULTICAST_ALL",
-        """Whether a socket bound to the wildcard address hears every group that any socket of
-        the host has joined, True by default, or only its own (ip(7), IP_MULTICAST_ALL, Linux
-        2.6.31).
+        the sysctl net.ipv4.ip_default_ttl. RawConn packets carry their own header's value instead.
         """,
     )
     path_mtu_discovery = IntOption(
         "IP_MTU_DISCOVER",
         0,
         5,
-        """How packets are kept within the path's MTU, a `PathMTUDiscovery` (ip(7),
-        IP_MTU_DISCOVER, Linux 2.2; RFC 1191). DO sets "don't fragment" and refuses larger datagrams
-        with EMSGSIZE; PROBE (Linux 2.6.22) sets it too but ignores the MTU learned; INTERFACE
-        (3.13) goes by the interface's MTU and never sets it; OMIT (3.15) also fragments here.
+        """How packets are kept within the path's MTU, a `PathMTUDiscovery` (RFC 1191).
+
+        DO sets "don't fragment" and refuses larger datagrams with EMSGSIZE; PROBE (Linux 2.6.22)
+        sets it too but ignores the MTU learned; INTERFACE (3.13) goes by the interface's MTU and
+        never sets it; OMIT (3.15) also fragments here.
         """,
         enum="PathMTUDiscovery",
+        use="path_mtu_discovery, its PROBE mode too",
+        trial=3,
+        feature="path MTU discovery",
+        since="2.6.22",
     )
     bound_interface = InterfaceOption(
         "SO_BINDTOIFINDEX",
-        "SOL_SOCKET",
-        """The one interface that the socket sends and receives by, None for all (socket(7),
-        SO_BINDTODEVICE; SO_BINDTOIFINDEX, Linux 5.1). Setting it needs CAP_NET_RAW, since Linux
-        5.7 only where it was set already.
+        """The one interface that the socket sends and receives by, None for all; of a VRF, its
+        device. An index or name that no interface has is ENODEV.
         """,
+        use="send and receive by one interface",
+        takes="CAP_NET_RAW before Linux 5.7, and since then where it was set already",
+        free_at_first=True,
+        trial=1,
+        unchecked=True,
     )
     unicast_interface = InterfaceOption(
         "IP_UNICAST_IF",
-        "IPPROTO_IP",
-        """The interface that unicast packets leave by, None for the route's (ip(7),
-        IP_UNICAST_IF, Linux 3.4). What is received is not restricted. An index that no interface
-        has is EADDRNOTAVAIL.
+        """The interface that unicast packets leave by, None for the route's. What is received is
+        not restricted. An index that no interface has is EADDRNOTAVAIL, a name ENODEV; beside
+        another `bound_interface` it is EINVAL.
         """,
         swapped=True,
+        use="send unicast by one interface",
+        trial=1,
+        before=True,
     )
     mark = IntOption(
         "SO_MARK",
         0,
         0xFFFFFFFF,
-        """Mark of packets sent, for policy routing and firewalls (socket(7), SO_MARK, Linux
-        2.6.25). Setting it needs CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17.
+        """Mark of packets sent, for policy routing and firewalls.
         """,
-        level="SOL_SOCKET",
+        use="mark packets for policy routing and firewalls",
+        takes="CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17",
+        trial=1,
     )
     priority = IntOption(
         "SO_PRIORITY",
         0,
         0x7FFFFFFF,
-        """Queueing priority of packets sent (socket(7), SO_PRIORITY, Linux 2.2). Beyond 0-6 it
-        needs CAP_NET_ADMIN; newer kernels are content with CAP_NET_RAW. Setting `tos` changes it.
+        """Queueing priority of packets sent. Setting `tos` changes it.
         """,
-        level="SOL_SOCKET",
+        use="the upper queueing priorities",
+        takes="CAP_NET_ADMIN beyond 0-6; newer kernels are content with CAP_NET_RAW",
+        trial=7,
+        feature="priority above 6",
     )
     freebind = FlagOption(
         "IP_FREEBIND",
-        """Whether the socket may bind to an address that no interface has, or has not
-        yet (ip(7), IP_FREEBIND, Linux 2.4). It needs no privilege.
+        """Whether the socket may bind to an address that no interface has, or has not yet.
         """,
+        use="bind to addresses that are not there yet",
+        trial=True,
     )
     transparent = FlagOption(
         "IP_TRANSPARENT",
         """Whether the socket may bind to, send from and receive for foreign addresses, as a
-        transparent proxy does (ip(7), IP_TRANSPARENT, Linux 2.6.24; the kernel's
-        networking/tproxy document). Turning it on needs CAP_NET_ADMIN or CAP_NET_RAW.
+        transparent proxy does (the kernel's networking/tproxy document).
         """,
-    )
-    broadcast = FlagOption(
-        "SO_BROADCAST",
-        """Whether broadcast destinations may be sent to, which otherwise is EACCES (socket(7),
-        SO_BROADCAST, Linux 1.0; RFC 919).
-        """,
-        level="SOL_SOCKET",
-    )
-    busy_poll = IntOption(
-        "SO_BUSY_POLL",
-        0,
-        0x7FFFFFFF,
-        """Microseconds that a blocking receive polls the device's queue (socket(7),
-        SO_BUSY_POLL, Linux 3.11). Most kernels want CAP_NET_ADMIN for raising it, not the
-        newest. The default is the sysctl net.core.busy_read.
-        """,
-        level="SOL_SOCKET",
-    )
-    receive_buffer = BufferOption(
-        "SO_RCVBUF",
-        "SO_RCVBUFFORCE",
-        """Bytes that may wait to be read (socket(7), SO_RCVBUF). Setting asks for the forced
-        variant (SO_RCVBUFFORCE, Linux 2.6.14), which only CAP_NET_ADMIN may, then for the plain
-        one, which the sysctl net.core.rmem_max limits; reading gives what the kernel granted,
-        twice what was asked to account for its own needs.
-        """,
-    )
-    send_buffer = BufferOption(
-        "SO_SNDBUF",
-        "SO_SNDBUFFORCE",
-        """Bytes that may wait to be sent, like `receive_buffer` (socket(7), SO_SNDBUF; and
-        SO_SNDBUFFORCE, Linux 2.6.14, with CAP_NET_ADMIN), else limited by net.core.wmem_max.
-        """,
+        use="bind to foreign addresses, for proxies",
+        takes="CAP_NET_ADMIN or CAP_NET_RAW",
+        trial=True,
     )
     receive_errors = FlagOption(
         "IP_RECVERR",
-        """Whether ICMP errors and local ones are kept in the error queue for `read_error`
-        (ip(7), IP_RECVERR, Linux 2.2; RFC 1122 section 4.1.3.3). On an unconnected
-        socket such an error never fails a call for another datagram; on a connected one it is
-        raised once.
+        """Whether ICMP errors and local ones are kept in the error queue for `read_error` (RFC 1122
+        section 4.1.3.3).
+
+        On an unconnected socket such an error never fails a call for another datagram; on a
+        connected one it is raised once. On TCP it makes errors of a connection known at once.
         """,
+        use="receive_errors and read_error",
+        trial=True,
+        feature="error queue",
+    )
+    local_port_range = PortRangeOption(
+        "IP_LOCAL_PORT_RANGE",
+        """Ports that the kernel may choose from, ``(low, high)``, either 0 for the system's end;
+        None for the system's whole range.
+
+        It narrows the sysctl net.ipv4.ip_local_port_range and has no effect outside of it, nor on
+        a socket that is bound already: openers set it before they bind.
+        """,
+        use="which ports the kernel may choose from",
+        trial=(0, 0xFFFF),
+    )
+    bind_address_no_port = FlagOption(
+        "IP_BIND_ADDRESS_NO_PORT",
+        """Whether binding to port 0 leaves the choice of the port until the socket is connected,
+        when more ports can be had, for only the pair of addresses must be free.
+        """,
+        use="choose the port not before connecting",
+        trial=True,
+    )
+    incoming_cpu = IntOption(
+        "SO_INCOMING_CPU",
+        -1,
+        0x7FFFFFFF,
+        """The CPU that the socket's packets were last taken in by; -1 for none yet. Set, packets
+        that this CPU takes in prefer this member of a SO_REUSEPORT group (Linux 6.2).
+        """,
+        use="which CPU takes packets in",
+        trial=0,
+    )
+    max_pacing_rate = RateOption(
+        "SO_MAX_PACING_RATE",
+        """Bytes a second that the socket sends at most, None for no limit. The fq queueing
+        discipline of the interface (tc-fq(8)) keeps it; without one nothing does, but on TCP.
+        """,
+        use="limit the rate of sending",
+        trial=1 << 20,
     )
 
     @property
@@ -323,7 +398,8 @@ class DatagramOptions(UnicastOptions):
         Raises
         ------
         OSError
-            ENOTCONN on a socket that is not connected.
+            ENOTCONN on a socket that is not connected. It may also be ENOTCONN after an option was
+            set that drops the route, such as `tos`, until the next packet was sent.
         """
         return self._get_int(KERNEL["IPPROTO_IP"], KERNEL["IP_MTU"], "IP_MTU")
 
@@ -347,6 +423,51 @@ class DatagramOptions(UnicastOptions):
     def ip_options(self, value):
         raw = _bytes(value, 40, "ip_options", "a bytes-like object")
         self._set_bytes(KERNEL["IPPROTO_IP"], KERNEL["IP_OPTIONS"], raw, "IP_OPTIONS")
+
+    @property
+    def memory_info(self):
+        """What the socket's queues hold, a `MemoryInfo`; read-only (SO_MEMINFO of socket(7)'s
+        level, Linux 4.12). Its `drops` tells what was lost also while nothing arrives.
+        """
+        from .interface import MemoryInfo
+
+        raw = self._get_bytes(KERNEL["SOL_SOCKET"], KERNEL["SO_MEMINFO"], 36, "SO_MEMINFO")
+        raw = raw.ljust(36, b"\0")  # older kernels tell fewer
+        return MemoryInfo._make(
+            int.from_bytes(raw[at : at + 4], sys.byteorder) for at in range(0, 36, 4)
+        )
+
+    @property
+    def pending(self):
+        """Bytes that can be read: of a datagram socket, those of the next datagram, 0 also where
+        that is empty; read-only (udp(7), SIOCINQ, Linux 2.0).
+        """
+        return queued(self, False)
+
+    @property
+    def unsent(self):
+        """Bytes of the send queue that have not left; read-only (udp(7), SIOCOUTQ, Linux 2.0). Of
+        datagrams the kernel counts its own overhead as well.
+        """
+        return queued(self, True)
+
+    def __dir__(self):
+        """Without what cannot be read now, so that nothing that walks over it meets an error."""
+        return [name for name in object.__dir__(self) if can_be_read(self, name)]
+
+    def _require_kind(self, name, kind):
+        """AttributeError for what this kind of socket can never have."""
+        type_, protocol = KINDS[kind]
+        if type_ in (None, self._type) and protocol in (None, self._protocol):
+            return
+        raise AttributeError(
+            f"{type(self).__name__} of this socket has no {name}: only {kind} sockets have it",
+            name=name,
+            obj=self,
+        )
+
+    def _expect_control(self, level, option):
+        """For classes that read no control messages: nothing to expect."""
 
     def getsockopt(self, level, option, buflen=0):
         """An option that has no name here, as ``socket.getsockopt``.
@@ -391,6 +512,81 @@ class DatagramOptions(UnicastOptions):
         self._expect_control(level, option)
 
 
+class DatagramOptions(UnicastOptions):
+    """Options of PacketConn and RawConn."""
+
+    __slots__ = ()
+
+    multicast_ttl = IntOption(
+        "IP_MULTICAST_TTL",
+        -1,
+        255,
+        """Time to live of multicast packets sent, 0-255 hops, 1 by default; -1 restores that (RFC
+        1112). 0 keeps them on this host.
+        """,
+    )
+    multicast_loopback = FlagOption(
+        "IP_MULTICAST_LOOP",
+        """Whether multicast packets sent are heard by this host's own members; True by default. It
+        is the sender's setting that counts.
+        """,
+    )
+    multicast_all = FlagOption(
+        "IP_MULTICAST_ALL",
+        """Whether a socket bound to the wildcard address hears every group that any socket of
+        the host has joined, True by default, or only its own.
+        """,
+        use="multicast_all = False hears the conn's own groups alone",
+        trial=False,
+    )
+    broadcast = FlagOption(
+        "SO_BROADCAST",
+        """Whether broadcast destinations may be sent to, which otherwise is EACCES (RFC 919).
+        """,
+        use="send to broadcast addresses",
+        trial=True,
+    )
+    busy_poll = IntOption(
+        "SO_BUSY_POLL",
+        0,
+        0x7FFFFFFF,
+        """Microseconds that a blocking receive polls the device's queue. The default is the sysctl
+        net.core.busy_read.
+        """,
+        use="poll the device while waiting",
+        takes="CAP_NET_ADMIN for raising it on most kernels, not on the newest",
+        trial=50,
+    )
+    receive_buffer = BufferOption(
+        "SO_RCVBUF",
+        "SO_RCVBUFFORCE",
+        """Bytes that may wait to be read.
+
+        Setting asks for the forced variant (SO_RCVBUFFORCE, Linux 2.6.14), then for the plain one,
+        which the sysctl net.core.rmem_max limits; reading gives what the kernel granted, twice what
+        was asked to account for its own needs.
+        """,
+        takes="CAP_NET_ADMIN beyond that limit",
+    )
+    send_buffer = BufferOption(
+        "SO_SNDBUF",
+        "SO_SNDBUFFORCE",
+        """Bytes that may wait to be sent, like `receive_buffer`; the forced variant is
+        SO_SNDBUFFORCE (Linux 2.6.14), the limit net.core.wmem_max.
+        """,
+        takes="CAP_NET_ADMIN beyond that limit",
+    )
+    no_defragment = FlagOption(
+        "IP_NODEFRAG",
+        """Whether fragments that a raw socket with IP_HDRINCL sends pass the packet filters of this
+        host as they are, rather than put together before.
+        """,
+        kind="raw",
+        use="send fragments that packet filters leave alone",
+        trial=True,
+    )
+
+
 class RawOptions(DatagramOptions):
     """Options of RawConn alone."""
 
@@ -413,6 +609,27 @@ class RawOptions(DatagramOptions):
             KERNEL["IPPROTO_IP"], KERNEL["IP_ROUTER_ALERT"], int(bool(value)), "IP_ROUTER_ALERT"
         )
         self._router_alert = bool(value)
+
+
+def can_be_read(conn, name):
+    """Whether an attribute is there now: not an option that this kind of socket, this kernel or
+    a closed conn has not.
+    """
+    if name.startswith("__") or not hasattr(getattr(type(conn), name, None), "__set__"):
+        return True
+    try:
+        getattr(conn, name)
+    except (AttributeError, OSError, NotImplementedError):
+        return False
+    return True
+
+
+def rows(cls):
+    """The rows that a class has as properties, by name."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        found |= {name: row for name, row in vars(base).items() if isinstance(row, Option)}
+    return found
 
 
 def _bytes(value, limit, name, wanted):

@@ -2,23 +2,46 @@ from typing import Any, Literal, Self, SupportsIndex, overload
 
 from typing_extensions import Buffer
 
-from ._types import InterfaceLike
 from .constants import PathMTUDiscovery
-from .interface import Interface
+from .interface import Interface, MemoryInfo
+from .types import InterfaceLike
 
-__all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions"]
+__all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions", "rows"]
 
-class Option:
+class Option(property):
     kernel_name: str
     level: int
     option: int
     name: str
-    def __init__(self, kernel_name: str, level: str, doc: str) -> None: ...
+    use: str
+    takes: str
+    trial: Any
+    feature: str
+    since: str
+    kind: str
+    before: bool
+    free_at_first: bool
+    def __init__(
+        self,
+        kernel_name: str,
+        doc: str,
+        *,
+        use: str = "",
+        takes: str = "",
+        trial: object = None,
+        feature: str = "",
+        since: str = "",
+        kind: str = "",
+        before: bool = False,
+        free_at_first: bool = False,
+    ) -> None: ...
     def __get__(self, conn: Any, owner: Any = None) -> Any: ...
     def __set__(self, conn: Any, value: Any) -> None: ...
     def __set_name__(self, owner: type, name: str) -> None: ...
     def check(self, value: Any) -> int: ...
     def show(self, value: int) -> Any: ...
+    def read(self, conn: Any) -> Any: ...
+    def write(self, conn: Any, value: Any) -> None: ...
 
 class IntOption(Option):
     low: int
@@ -30,8 +53,9 @@ class IntOption(Option):
         low: int,
         high: int,
         doc: str,
-        level: str = "IPPROTO_IP",
+        *,
         enum: str | None = None,
+        **facts: Any,
     ) -> None: ...
     @overload
     def __get__(self, conn: None, owner: type) -> Self: ...
@@ -42,7 +66,6 @@ class IntOption(Option):
 class TTLOption(IntOption): ...
 
 class FlagOption(Option):
-    def __init__(self, kernel_name: str, doc: str, level: str = "IPPROTO_IP") -> None: ...
     @overload
     def __get__(self, conn: None, owner: type) -> Self: ...
     @overload
@@ -51,7 +74,16 @@ class FlagOption(Option):
 
 class InterfaceOption(Option):
     swapped: bool
-    def __init__(self, kernel_name: str, level: str, doc: str, swapped: bool = False) -> None: ...
+    unchecked: bool
+    def __init__(
+        self,
+        kernel_name: str,
+        doc: str,
+        *,
+        swapped: bool = False,
+        unchecked: bool = False,
+        **facts: Any,
+    ) -> None: ...
     def swap(self, number: int) -> int: ...
     @overload
     def __get__(self, conn: None, owner: type) -> Self: ...
@@ -62,16 +94,26 @@ class InterfaceOption(Option):
 class BufferOption(IntOption):
     forced: int
     forced_name: str
-    def __init__(self, kernel_name: str, forced_name: str, doc: str) -> None: ...
+    def __init__(self, kernel_name: str, forced_name: str, doc: str, **facts: Any) -> None: ...
+
+class PortRangeOption(Option):
+    @overload
+    def __get__(self, conn: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, conn: object, owner: type | None = None) -> tuple[int, int] | None: ...
+    def __set__(self, conn: object, value: tuple[SupportsIndex, SupportsIndex] | None) -> None: ...
+
+class RateOption(Option):
+    NONE: int
+    @overload
+    def __get__(self, conn: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, conn: object, owner: type | None = None) -> int | None: ...
+    def __set__(self, conn: object, value: SupportsIndex | None) -> None: ...
 
 class UnicastOptions:
     tos: IntOption
     ttl: TTLOption
-
-class DatagramOptions(UnicastOptions):
-    multicast_ttl: IntOption
-    multicast_loopback: FlagOption
-    multicast_all: FlagOption
     @property
     def path_mtu_discovery(self) -> PathMTUDiscovery: ...
     @path_mtu_discovery.setter
@@ -82,11 +124,18 @@ class DatagramOptions(UnicastOptions):
     priority: IntOption
     freebind: FlagOption
     transparent: FlagOption
-    broadcast: FlagOption
-    busy_poll: IntOption
-    receive_buffer: BufferOption
-    send_buffer: BufferOption
     receive_errors: FlagOption
+    local_port_range: PortRangeOption
+    bind_address_no_port: FlagOption
+    incoming_cpu: IntOption
+    max_pacing_rate: RateOption
+    def __dir__(self) -> list[str]: ...
+    @property
+    def memory_info(self) -> MemoryInfo: ...
+    @property
+    def pending(self) -> int: ...
+    @property
+    def unsent(self) -> int: ...
     @property
     def path_mtu(self) -> int: ...
     @property
@@ -105,8 +154,21 @@ class DatagramOptions(UnicastOptions):
         self, level: SupportsIndex, option: SupportsIndex, value: SupportsIndex | Buffer
     ) -> None: ...
 
+class DatagramOptions(UnicastOptions):
+    multicast_ttl: IntOption
+    multicast_loopback: FlagOption
+    multicast_all: FlagOption
+    broadcast: FlagOption
+    busy_poll: IntOption
+    receive_buffer: BufferOption
+    send_buffer: BufferOption
+    no_defragment: FlagOption
+
 class RawOptions(DatagramOptions):
     @property
     def router_alert(self) -> bool: ...
     @router_alert.setter
     def router_alert(self, value: bool) -> None: ...
+
+def can_be_read(conn: Any, name: str) -> bool: ...
+def rows(cls: type) -> dict[str, Option]: ...

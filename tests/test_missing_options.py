@@ -60,6 +60,13 @@ ROWS = [
     ("SO_BUSY_POLL", "SOL_SOCKET", udp, option("busy_poll", 1), "busy_poll"),
     ("IP_RECVERR", "IPPROTO_IP", udp, option("receive_errors", True), "error queue"),
     ("IP_OPTIONS", "IPPROTO_IP", udp, option("ip_options", b"\1"), "options of every packet"),
+    ("IP_LOCAL_PORT_RANGE", "IPPROTO_IP", udp, option("local_port_range", (0, 9)),
+     "local_port_range"),
+    ("IP_BIND_ADDRESS_NO_PORT", "IPPROTO_IP", udp, option("bind_address_no_port", True),
+     "bind_address_no_port"),
+    ("SO_INCOMING_CPU", "SOL_SOCKET", udp, option("incoming_cpu", 0), "incoming_cpu"),
+    ("SO_MAX_PACING_RATE", "SOL_SOCKET", udp, option("max_pacing_rate", 9), "max_pacing_rate"),
+    ("IP_NODEFRAG", "IPPROTO_IP", raw, option("no_defragment", True), "no_defragment"),
     ("IP_ROUTER_ALERT", "IPPROTO_IP", raw, option("router_alert", True), "router_alert"),
     ("ICMP_FILTER", "SOL_RAW", raw, option("icmp_filter", ICMPFilter()), "icmp_filter"),
     ("SO_ATTACH_FILTER", "SOL_SOCKET", udp, option("min_ttl", 1), "BPF filters"),
@@ -85,7 +92,14 @@ ROWS = [
     ("MCAST_MSFILTER", "IPPROTO_IP", udp,
      lambda conn: conn.set_source_filter(CHANNEL, "include", ["127.0.0.1"], 1), None),
 ]  # fmt: skip
-PRIVILEGED = {"SO_MARK", "SO_PRIORITY", "IP_TRANSPARENT", "IP_ROUTER_ALERT", "ICMP_FILTER"}
+PRIVILEGED = {
+    "SO_MARK",
+    "SO_PRIORITY",
+    "IP_TRANSPARENT",
+    "IP_ROUTER_ALERT",
+    "IP_NODEFRAG",
+    "ICMP_FILTER",
+}
 
 # What the text of the error calls it, where that is the verb.
 VERBS = {

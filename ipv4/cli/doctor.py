@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ipv4
+from ipv4.trials import FEATURES as TRIED
 
 from . import layout, privilege
 
@@ -26,50 +27,8 @@ examples:
   ipv4 doctor --json | jq .features
 """
 
-# What each feature of ipv4.features() is for, and what it takes: a capability or a kernel. Ping
-# sockets tell in their error themselves what they take.
-FEATURES = {
-    "batches": ("read_batch and write_batch in one system call", "Linux 3.0"),
-    "raw sockets": ("RawConn and PacketConn.ip", "CAP_NET_RAW"),
-    "ping sockets": ("PacketConn.ping: echo requests without privilege", ""),
-    "receive TTL": ("ControlFlags.TTL", "Linux 2.2"),
-    "receive destination and interface": ("ControlFlags.DST and INTERFACE", "Linux 2.2"),
-    "receive TOS": ("ControlFlags.TOS, ECN marks among it", "Linux 2.2"),
-    "receive timestamps": ("ControlFlags.TIMESTAMP", "Linux 2.6.22"),
-    "receive drop counter": ("ControlFlags.DROPS", "Linux 2.6.33"),
-    "receive original destination": ("ControlFlags.ORIGINAL_DST", "Linux 2.6.29"),
-    "receive options": ("ControlFlags.OPTIONS", "Linux 2.2"),
-    "receive coalesced segments (UDP_GRO)": ("ControlFlags.SEGMENT_SIZE", "Linux 5.0"),
-    "send TTL per packet": ("ControlMessage.send_ttl", "Linux 3.13"),
-    "send TOS per packet": ("ControlMessage.send_tos", "Linux 3.13"),
-    "send options per packet": ("ControlMessage.send_options", "Linux 2.2"),
-    "send segments (UDP_SEGMENT)": ("ControlMessage.segment_size", "Linux 4.18"),
-    "timestamping": ("set_timestamping: transmit and hardware stamps", "Linux 3.17"),
-    "error queue": ("receive_errors and read_error", "Linux 2.2"),
-    "multicast": ("join_group and the multicast_ options", "Linux 2.6"),
-    "source-specific multicast": ("join_source_specific_group, source_filter", "Linux 2.6"),
-    "multicast_all": ("multicast_all = False hears the conn's own groups alone", "Linux 2.6.31"),
-    "path MTU discovery": ("path_mtu_discovery, its PROBE mode too", "Linux 2.6.22"),
-    "bound_interface": ("send and receive by one interface", "Linux 5.1"),
-    "unicast_interface": ("send unicast by one interface", "Linux 3.4"),
-    "options of every packet": ("ip_options", "Linux 2.0"),
-    "router_alert": (
-        "RawConn.router_alert: hear packets that routers shall look at",
-        "CAP_NET_RAW",
-    ),
-    "icmp_filter": ("which ICMP types a raw socket hears", "CAP_NET_RAW"),
-    "minimum TTL on TCP": ("Conn.min_ttl", "Linux 2.6.34"),
-    "broadcast": ("send to broadcast addresses", "Linux 1.0"),
-    "freebind": ("bind to addresses that are not there yet", "Linux 2.4"),
-    "transparent": ("bind to foreign addresses, for proxies", "CAP_NET_ADMIN"),
-    "mark": ("mark packets for policy routing and firewalls", "CAP_NET_ADMIN"),
-    "priority above 6": ("the upper queueing priorities", "CAP_NET_ADMIN"),
-    "busy_poll": ("poll the device while waiting", "CAP_NET_ADMIN"),
-    "BPF filters": ("set_bpf", "Linux 2.2"),
-    "locked BPF filters": ("lock_bpf", "Linux 3.9"),
-    "BPF steering of SO_REUSEPORT": ("set_reuseport_bpf", "Linux 4.5"),
-    "other network namespaces": ("netns=: conns of other namespaces", "CAP_SYS_ADMIN"),
-}
+# What each feature is for, and what it takes: a capability or a kernel.
+FEATURES = {name: (each.use, each.takes) for name, each in TRIED.items()}
 
 # The features under headings; what is in none comes last.
 GROUPS = {
@@ -83,6 +42,11 @@ GROUPS = {
         "freebind",
         "transparent",
         "broadcast",
+        "connected datagrams",
+        "local_port_range",
+        "bind_address_no_port",
+        "incoming_cpu",
+        "memory_info",
     ),
     "Told of each packet": (
         "receive TTL",
@@ -106,6 +70,8 @@ GROUPS = {
         "mark",
         "priority above 6",
         "busy_poll",
+        "max_pacing_rate",
+        "no_defragment",
     ),
     "Groups and filters": (
         "multicast",

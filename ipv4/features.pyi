@@ -1,3 +1,0 @@
-__all__ = ["features"]
-
-def features() -> dict[str, OSError | NotImplementedError | None]: ...

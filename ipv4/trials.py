@@ -1,0 +1,242 @@
+"""What this kernel and these privileges allow, found by trying."""
+
+import socket
+from collections.abc import Callable
+from typing import NamedTuple
+
+from .conn import Conn, PacketConn, RawConn
+from .constants import ControlFlags
+from .engine.message import Message
+from .filtering import ICMPFilter
+from .options import rows
+from .wire.control import ControlMessage
+
+__all__ = ["features"]
+
+
+class Feature(NamedTuple):
+    """Something that a kernel or a privilege may deny."""
+
+    attempt: Callable[[], object]
+    use: str  # what it is for, in half a line
+    takes: str  # a capability, or the version of Linux that brought it
+
+
+def features():
+    """Try each feature that a kernel or a privilege may deny.
+
+    Returns
+    -------
+    dict of str to OSError, NotImplementedError or None
+        Name of the feature and why it is not to be had; None where it works. Nothing is sent
+        beyond this host's loopback address, and nothing stays open.
+
+    Notes
+    -----
+    A feature that needs a privilege is denied with PermissionError: the same kernel may allow it
+    to another process.
+    """
+    outcome = {}
+    for name, feature in FEATURES.items():
+        try:
+            feature.attempt()
+        except (OSError, NotImplementedError) as error:
+            outcome[name] = error
+        else:
+            outcome[name] = None
+    return outcome
+
+
+def _loopback(**options):
+    return PacketConn.udp(("127.0.0.1", 0), **options)
+
+
+def _control(flag):
+    def attempt():
+        with _loopback() as conn:
+            conn.set_control_message(flag, True)
+
+    return attempt
+
+
+def _option(row):
+    """The trial of a row of options.py, on a socket that has it."""
+
+    def attempt():
+        if row.kind or row.name not in rows(PacketConn):
+            make = _raw if row.name in rows(RawConn) else _stream
+        else:
+            make = _loopback
+        with make() as conn:
+            setattr(conn, row.name, row.trial)
+
+    # What is free the first time lacks, where it does, for the kernel's age.
+    capability = "" if row.free_at_first else row.takes.partition(" ")[0].rstrip(",")
+    return Feature(attempt, row.use, capability or f"Linux {row.since}")
+
+
+def _send(**told):
+    def attempt():
+        with _loopback() as conn:
+            conn.write_to(b"12", conn.local_addr, ControlMessage(**told))
+            if not conn.segmentation:
+                raise OSError(5, "Input/output error: segmentation refused by the loopback")
+
+    return attempt
+
+
+def _batch():
+    with _loopback() as conn:
+        conn.write_batch([Message([b"1"], addr=conn.local_addr) for _ in range(2)])
+        if conn._sends_singly():
+            raise NotImplementedError("recvmmsg and sendmmsg are not available here")
+
+
+def _raw():
+    return RawConn.ip(socket.IPPROTO_ICMP, "127.0.0.1")
+
+
+def _stream():
+    return Conn(socket.socket())
+
+
+def _raw_sockets():
+    RawConn.ip(socket.IPPROTO_RAW).close()
+
+
+def _ping():
+    PacketConn.ping("127.0.0.1").close()
+
+
+def _raw_option(name, value):
+    def attempt():
+        with RawConn.ip(socket.IPPROTO_ICMP, "127.0.0.1", **{name: value}):
+            pass
+
+    return attempt
+
+
+def _ip_options():
+    with _loopback(ip_options=b"\x01"):
+        pass
+
+
+def _connect():
+    with _loopback() as conn:
+        conn.connect(conn.local_addr)
+        conn.disconnect()
+
+
+def _memory_info():
+    with _loopback() as conn:
+        _ = conn.memory_info
+
+
+def _multicast():
+    with _loopback(multicast_ttl=1, multicast_loopback=True, multicast_interface=1) as conn:
+        conn.join_group("224.0.0.254", 1)
+
+
+def _bpf():
+    from . import bpf
+
+    with _loopback() as conn:
+        conn.set_bpf(bpf.minimum_ttl(1))
+        conn.set_bpf(None)
+
+
+def _reuseport_bpf():
+    from . import bpf
+
+    with _loopback(reuse_port=True) as conn:
+        conn.set_reuseport_bpf([bpf.RetConstant(0)])
+
+
+def _lock_bpf():
+    with _loopback() as conn:
+        conn.lock_bpf()
+
+
+def _timestamping():
+    with _loopback() as conn:
+        conn.set_timestamping(1 << 1 | 1 << 3 | 1 << 4)
+
+
+def _source_filter():
+    with _loopback() as conn:
+        conn.join_source_specific_group("232.1.1.1", "127.0.0.1", 1)
+        conn.source_filter("232.1.1.1", 1)
+
+
+def _netns():
+    PacketConn.udp(netns="/proc/self/ns/net").close()
+
+
+# Those with a row in options.py are told there; these are calls.
+FEATURES = {
+    "batches": Feature(_batch, "read_batch and write_batch in one system call", "Linux 3.0"),
+    "raw sockets": Feature(_raw_sockets, "RawConn and PacketConn.ip", "CAP_NET_RAW"),
+    # Its error tells by itself what it takes.
+    "ping sockets": Feature(_ping, "PacketConn.ping: echo requests without privilege", ""),
+    "receive TTL": Feature(_control(ControlFlags.TTL), "ControlFlags.TTL", "Linux 2.2"),
+    "receive destination and interface": Feature(
+        _control(ControlFlags.DST | ControlFlags.INTERFACE),
+        "ControlFlags.DST and INTERFACE",
+        "Linux 2.2",
+    ),
+    "receive TOS": Feature(
+        _control(ControlFlags.TOS), "ControlFlags.TOS, ECN marks among it", "Linux 2.2"
+    ),
+    "receive timestamps": Feature(
+        _control(ControlFlags.TIMESTAMP), "ControlFlags.TIMESTAMP", "Linux 2.6.22"
+    ),
+    "receive drop counter": Feature(
+        _control(ControlFlags.DROPS), "ControlFlags.DROPS", "Linux 2.6.33"
+    ),
+    "receive original destination": Feature(
+        _control(ControlFlags.ORIGINAL_DST), "ControlFlags.ORIGINAL_DST", "Linux 2.6.29"
+    ),
+    "receive options": Feature(_control(ControlFlags.OPTIONS), "ControlFlags.OPTIONS", "Linux 2.2"),
+    "receive coalesced segments (UDP_GRO)": Feature(
+        _control(ControlFlags.SEGMENT_SIZE), "ControlFlags.SEGMENT_SIZE", "Linux 5.0"
+    ),
+    "send TTL per packet": Feature(_send(send_ttl=1), "ControlMessage.send_ttl", "Linux 3.13"),
+    "send TOS per packet": Feature(_send(send_tos=1), "ControlMessage.send_tos", "Linux 3.13"),
+    "send options per packet": Feature(
+        _send(send_options=b"\x01\x01\x01\x00"), "ControlMessage.send_options", "Linux 2.2"
+    ),
+    "send segments (UDP_SEGMENT)": Feature(
+        _send(segment_size=1), "ControlMessage.segment_size", "Linux 4.18"
+    ),
+    "timestamping": Feature(
+        _timestamping, "set_timestamping: transmit and hardware stamps", "Linux 3.17"
+    ),
+    "multicast": Feature(_multicast, "join_group and the multicast_ options", "Linux 2.6"),
+    "source-specific multicast": Feature(
+        _source_filter, "join_source_specific_group, source_filter", "Linux 2.6"
+    ),
+    "options of every packet": Feature(_ip_options, "ip_options", "Linux 2.0"),
+    "connected datagrams": Feature(_connect, "connect, disconnect, remote_addr", "Linux 1.0"),
+    "memory_info": Feature(_memory_info, "what the queues hold, and what was lost", "Linux 4.12"),
+    "router_alert": Feature(
+        _raw_option("router_alert", True),
+        "RawConn.router_alert: hear packets that routers shall look at",
+        "CAP_NET_RAW",
+    ),
+    "icmp_filter": Feature(
+        _raw_option("icmp_filter", ICMPFilter()),
+        "which ICMP types a raw socket hears",
+        "CAP_NET_RAW",
+    ),
+    "BPF filters": Feature(_bpf, "set_bpf", "Linux 2.2"),
+    "locked BPF filters": Feature(_lock_bpf, "lock_bpf", "Linux 3.9"),
+    "BPF steering of SO_REUSEPORT": Feature(_reuseport_bpf, "set_reuseport_bpf", "Linux 4.5"),
+    "other network namespaces": Feature(
+        _netns, "netns=: conns of other namespaces", "CAP_SYS_ADMIN"
+    ),
+} | {
+    row.feature: _option(row)
+    for table in (rows(PacketConn), rows(RawConn), rows(Conn))
+    for row in table.values()
+    if row.trial is not None
+}
