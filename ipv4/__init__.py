@@ -62,6 +62,7 @@ __all__ = [
     "ICMPFilter",
     "ICMPType",
     "Interface",
+    "MemoryInfo",
     "Message",
     "MessageBatch",
     "PacketConn",
@@ -89,14 +90,15 @@ _LATER = {
     "PathMTUDiscovery": "constants",
     "ErrorReport": "engine.errqueue",
     "Interface": "interface",
-    "features": "features",
+    "MemoryInfo": "interface",
+    "features": "trials",
 }
 
 
 def __getattr__(name):
     from importlib import import_module
 
-    if name in ("aio", "bpf"):
+    if name in ("aio", "bpf", "types"):
         return import_module(f".{name}", __name__)
     if name in _LATER:
         found = getattr(import_module(f".{_LATER[name]}", __name__), name)
@@ -110,4 +112,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *_LATER, "aio", "bpf", "__version__"})
+    return sorted({*globals(), *_LATER, "aio", "bpf", "types", "__version__"})

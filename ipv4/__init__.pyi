@@ -1,5 +1,6 @@
 from . import aio as aio
 from . import bpf as bpf
+from . import types as types
 from .conn import Conn, PacketConn, RawConn
 from .constants import (
     HEADER_LEN,
@@ -14,9 +15,9 @@ from .constants import (
 from .engine.errqueue import ErrorReport
 from .engine.message import Message
 from .engine.message_batch import MessageBatch
-from .features import features
 from .filtering import ICMPFilter
-from .interface import Interface
+from .interface import Interface, MemoryInfo
+from .trials import features
 from .wire.checksum import checksum, pseudo_header
 from .wire.control import ControlMessage, new_control_message
 from .wire.header import Header, parse_header
@@ -37,6 +38,7 @@ __all__ = [
     "ICMPFilter",
     "ICMPType",
     "Interface",
+    "MemoryInfo",
     "Message",
     "MessageBatch",
     "PacketConn",

@@ -48,7 +48,10 @@ class AsyncConn:
             object.__setattr__(self, name, value)
 
     def __dir__(self):
-        return sorted({*object.__dir__(self), *dir(self.conn)})
+        # Of what the conn has, what can be read now, as its own dir() says.
+        readable = set(dir(self.conn))
+        own = (name for name in object.__dir__(self) if not hasattr(self.kind, name))
+        return sorted(readable.union(own))
 
     def __repr__(self):
         return f"<ipv4.aio.{type(self).__name__} of {self.conn!r}>"

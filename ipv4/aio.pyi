@@ -1,12 +1,12 @@
 import socket as _socket
 from collections.abc import AsyncIterator, Iterable
 from ipaddress import IPv4Address
+from os import PathLike
 from types import TracebackType
-from typing import ClassVar, Literal, NoReturn, Self, SupportsIndex
+from typing import Any, ClassVar, Literal, NoReturn, Self, SupportsIndex
 
 from typing_extensions import Buffer, Unpack
 
-from ._types import Address, InterfaceLike, Messages
 from .conn import PacketConn, RawConn, _Options, _RawOptions
 from .constants import ControlFlags
 from .datagrams import create_datagram_endpoint
@@ -15,6 +15,7 @@ from .engine.message import Message
 from .filtering import Filtering
 from .interface import Interface
 from .options import DatagramOptions, RawOptions
+from .types import Address, InterfaceLike, Messages
 from .wire.control import ControlMessage
 from .wire.header import Header
 
@@ -109,36 +110,50 @@ class AsyncPacketConn(AsyncConn):
     kind: ClassVar[type[PacketConn]]
     conn: PacketConn
     def __init__(self, conn: PacketConn) -> None: ...
+    def connect(self, peer: Address) -> None: ...
+    def disconnect(self) -> None: ...
+    @property
+    def remote_addr(self) -> tuple[str, int] | None: ...
     @classmethod
     def udp(
         cls,
-        address: Address = ("0.0.0.0", 0),
+        address: Address | None = ("0.0.0.0", 0),
+        peer: Address | None = None,
         *,
         reuse_address: bool = False,
         reuse_port: bool = False,
-        netns: str | None = None,
-        **options: Unpack[_Options],
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: Iterable[tuple[SupportsIndex, SupportsIndex, SupportsIndex | Buffer]] = (),
+        **named: Unpack[_Options],
     ) -> Self: ...
     @classmethod
     def ip(
         cls,
         protocol: SupportsIndex,
-        address: Address = "0.0.0.0",
+        address: Address | None = "0.0.0.0",
         *,
-        netns: str | None = None,
-        **options: Unpack[_Options],
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: Iterable[tuple[SupportsIndex, SupportsIndex, SupportsIndex | Buffer]] = (),
+        **named: Unpack[_Options],
     ) -> Self: ...
     @classmethod
     def ping(
         cls,
-        address: Address = "0.0.0.0",
+        address: Address | None = "0.0.0.0",
         *,
-        netns: str | None = None,
-        **options: Unpack[_Options],
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: Iterable[tuple[SupportsIndex, SupportsIndex, SupportsIndex | Buffer]] = (),
+        **named: Unpack[_Options],
     ) -> Self: ...
     async def read_from(
         self, buf: Buffer, flags: int = 0
-    ) -> tuple[int, ControlMessage | None, tuple[str, int]]: ...
+    ) -> tuple[int, ControlMessage | Any, tuple[str, int]]: ...
     async def write_to(
         self,
         data: Buffer,
@@ -164,14 +179,17 @@ class AsyncRawConn(AsyncConn, RawOptions):
     def ip(
         cls,
         protocol: SupportsIndex,
-        address: Address = "0.0.0.0",
+        address: Address | None = "0.0.0.0",
         *,
-        netns: str | None = None,
-        **options: Unpack[_RawOptions],
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: Iterable[tuple[SupportsIndex, SupportsIndex, SupportsIndex | Buffer]] = (),
+        **named: Unpack[_RawOptions],
     ) -> Self: ...
     async def read_from(
         self, buf: Buffer, flags: int = 0
-    ) -> tuple[Header, memoryview, ControlMessage | None]: ...
+    ) -> tuple[Header, memoryview, ControlMessage | Any]: ...
     async def write_to(
         self,
         header: Header,

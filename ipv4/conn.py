@@ -2,17 +2,42 @@
 
 import socket
 
-from .engine.endpoint import Endpoint, enter_netns
+from .engine.connection import Connected, open_in_netns
+from .engine.endpoint import Endpoint
 from .engine.kernel import KERNEL
 from .engine.multicast import Membership
 from .engine.packet import PacketTransfer, RawTransfer
 from .filtering import Filtering
-from .options import DatagramOptions, IntOption, RawOptions, UnicastOptions
-from .wire.boundary import bind_address, integer
+from .options import DatagramOptions, IntOption, Option, RawOptions, UnicastOptions
+from .wire.boundary import bind_address, integer, shown
 
 __all__ = ["Conn", "PacketConn", "RawConn"]
 
 
+def as_properties(cls):
+    """Make properties of what compiled classes have as descriptors of their own kind.
+
+    What looks at an object, such as a console that completes a name, knows that reading a property
+    may do something, and leaves it alone; it would read the others, also of a closed conn.
+    """
+    conn = cls.__new__(cls)  # without a socket, which no setter harms
+    for name in dir(cls):
+        found = getattr(cls, name)
+        if name[0] == "_" or type(found) is not type(Endpoint.closed):
+            continue
+        setter = found.__set__
+        try:
+            setter(conn, None)
+        except AttributeError as error:
+            if "not writable" in str(error):
+                setter = None
+        except Exception:
+            pass
+        setattr(cls, name, property(found.__get__, setter, doc=found.__doc__))
+    return cls
+
+
+@as_properties
 class Conn(Endpoint, UnicastOptions):
     """IP-level options of any IPv4 socket, such as a TCP connection.
 
@@ -36,17 +61,44 @@ class Conn(Endpoint, UnicastOptions):
 
     __slots__ = ("__weakref__",)
 
+    def __init__(self, sock):
+        super().__init__(sock)
+
     min_ttl = IntOption(
         "IP_MINTTL",
         0,
         255,
         """Smallest TTL of segments to be received on TCP, 1-255, or 0 for any: the Generalized
-        TTL Security Mechanism (RFC 5082; ip(7), IP_MINTTL, Linux 2.6.34). It takes no privilege.
+        TTL Security Mechanism (RFC 5082).
         """,
+        use="Conn.min_ttl",
+        trial=1,
+        feature="minimum TTL on TCP",
     )
 
+    @property
+    def original_dst(self):
+        """``(host, port)`` that a redirected TCP connection was made to, before the packet filter
+        sent it here; read-only (SO_ORIGINAL_DST of ip(7)'s level, Linux 2.4, by connection
+        tracking). It takes no privilege.
 
-class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
+        Raises
+        ------
+        OSError
+            ENOENT for a connection that was not redirected, ENOPROTOOPT where nothing tracks
+            connections.
+        AttributeError
+            On a socket that is no stream.
+        """
+        self._require_kind("original_dst", "TCP")
+        raw = self._get_bytes(
+            KERNEL["IPPROTO_IP"], KERNEL["SO_ORIGINAL_DST"], 16, "SO_ORIGINAL_DST"
+        )
+        return socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4], "big")
+
+
+@as_properties
+class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connected):
     """Datagrams and their control messages, on a UDP, ICMP ("ping") or raw IP socket.
 
     Parameters
@@ -65,7 +117,10 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
         EBADF if it is closed.
     """
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_local_before")
+
+    def __init__(self, sock):
+        super().__init__(sock)
 
     def _check_kind(self, kind):
         if kind not in (socket.SOCK_DGRAM, socket.SOCK_RAW):
@@ -75,11 +130,15 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
     def udp(
         cls,
         address=("0.0.0.0", 0),
+        peer=None,
         *,
         reuse_address=False,
         reuse_port=False,
         netns=None,
-        **options,
+        timeout=None,
+        control=0,
+        options=(),
+        **named,
     ):
         """Open a UDP socket.
 
@@ -88,33 +147,52 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
         address : address
             To bind to; port 0 for one that the system chooses. Bound to a group, the socket
             hears that group alone.
+        peer : address, optional
+            To `connect` to.
         reuse_address, reuse_port : bool
             SO_REUSEADDR and SO_REUSEPORT (socket(7)).
         netns : str, optional
             Name (below /run/netns) or path of the network namespace to open it in; needs
             CAP_SYS_ADMIN.
-        **options
-            Any option property of the class, set before binding.
+        timeout : float, optional
+            Seconds that a call waits at most where no deadline is set; None for ever, 0 not at all.
+        control : ControlFlags
+            What received packets tell, as by `set_control_message`, from the first one on.
+        options : iterable of (level, name, value)
+            Options that have no name here, as for `setsockopt`, set before binding.
+        **named
+            Any option property of the class, set before binding, in an order that lets each have
+            its effect, whatever the caller's.
 
         Raises
         ------
         OSError
             As socket(2), setsockopt(2) and bind(2).
         TypeError
-            For an unknown option.
+            For what is no option; it names those there are.
+
+        Notes
+        -----
+        What is given here holds for the first packet that is read: what came before all of it was
+        set is thrown away.
         """
         return open_conn(
-            cls,
-            (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
-            address,
-            netns,
-            options,
-            reuse_address,
-            reuse_port,
-        )
+            cls, "udp", (socket.SOCK_DGRAM, socket.IPPROTO_UDP), address, peer,
+            reuse_address, reuse_port, netns, timeout, control, options, named,
+        )  # fmt: skip
 
     @classmethod
-    def ip(cls, protocol, address="0.0.0.0", *, netns=None, **options):
+    def ip(
+        cls,
+        protocol,
+        address="0.0.0.0",
+        *,
+        netns=None,
+        timeout=None,
+        control=0,
+        options=(),
+        **named,
+    ):
         """Open a raw socket that hears one IP protocol (raw(7)); needs CAP_NET_RAW.
 
         Parameters
@@ -123,7 +201,7 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
             Number of the protocol, 1-255; ``socket.IPPROTO_ICMP`` is 1.
         address : address
             To bind to.
-        netns, **options
+        netns, timeout, control, options, **named
             As for `udp`.
 
         Raises
@@ -131,17 +209,20 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
         PermissionError
             Without CAP_NET_RAW.
         """
-        return open_conn(cls, (socket.SOCK_RAW, protocol_number(protocol)), address, netns, options)
+        return open_conn(
+            cls, "ip", (socket.SOCK_RAW, protocol_number(protocol)), address, None,
+            False, False, netns, timeout, control, options, named,
+        )  # fmt: skip
 
     @classmethod
-    def ping(cls, address="0.0.0.0", *, netns=None, **options):
+    def ping(cls, address="0.0.0.0", *, netns=None, timeout=None, control=0, options=(), **named):
         """Open an ICMP echo socket, which needs no privilege (icmp(7)).
 
         Parameters
         ----------
         address : address
             To bind to; its port, when given, is the identifier of the echo messages.
-        netns, **options
+        netns, timeout, control, options, **named
             As for `udp`.
 
         Notes
@@ -155,16 +236,13 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering):
             When the process's group is not within the sysctl net.ipv4.ping_group_range, which by
             default holds nobody.
         """
-        try:
-            return open_conn(cls, (socket.SOCK_DGRAM, socket.IPPROTO_ICMP), address, netns, options)
-        except PermissionError as error:
-            raise PermissionError(
-                error.errno,
-                f"{error.strerror}; ping sockets are for groups within the sysctl"
-                " net.ipv4.ping_group_range: sysctl -w net.ipv4.ping_group_range='0 2147483647'",
-            ) from None
+        return open_conn(
+            cls, "ping", (socket.SOCK_DGRAM, socket.IPPROTO_ICMP), address, None,
+            False, False, netns, timeout, control, options, named,
+        )  # fmt: skip
 
 
+@as_properties
 class RawConn(RawTransfer, RawOptions, Membership, Filtering):
     """Whole IPv4 packets, whose header the program writes and reads (raw(7), IP_HDRINCL).
 
@@ -199,12 +277,25 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
             raise ValueError(f"sock must be a raw socket, not {kind!r}")
 
     @classmethod
-    def ip(cls, protocol, address="0.0.0.0", *, netns=None, **options):
+    def ip(
+        cls,
+        protocol,
+        address="0.0.0.0",
+        *,
+        netns=None,
+        timeout=None,
+        control=0,
+        options=(),
+        **named,
+    ):
         """Open a raw socket for one IP protocol; needs CAP_NET_RAW. See `PacketConn.ip`.
 
         With protocol 255 (IPPROTO_RAW) packets of every protocol can be sent and none is heard.
         """
-        return open_conn(cls, (socket.SOCK_RAW, protocol_number(protocol)), address, netns, options)
+        return open_conn(
+            cls, "ip", (socket.SOCK_RAW, protocol_number(protocol)), address, None,
+            False, False, netns, timeout, control, options, named,
+        )  # fmt: skip
 
 
 def protocol_number(value):
@@ -214,51 +305,133 @@ def protocol_number(value):
     return integer(value, 1, 255, "protocol")
 
 
-def open_conn(cls, kind, address, netns, options, reuse_address=False, reuse_port=False):
-    """Open a socket, set what must be set before binding, bind it, and wrap it."""
-    for name in options:
-        if not hasattr(getattr(cls, name, None), "__set__"):
-            raise TypeError(f"{cls.__name__} has no option {name!r}")
+def open_conn(
+    cls, opener, kind, address, peer, reuse_address, reuse_port, netns, timeout, control, options,
+    named,
+):  # fmt: skip
+    """Open a socket, set what is to be set, bind and connect it, and wrap it."""
+    for name in named:
+        if not is_option(cls, name):
+            raise TypeError(no_option(cls, opener, name))
+    options = unnamed_options(options)
     where = ("0.0.0.0", 0) if address is None else bind_address(address, "address")
-    sock = socket.socket(socket.AF_INET, *kind) if netns is None else open_in_netns(netns, kind)
+    if peer is not None:
+        bind_address(peer, "peer")
+    sock = open_socket(cls, opener, kind, netns)
     try:
         conn = cls(sock)
         conn._owned = True
+        conn.timeout = timeout
+        # A raw socket hears from the moment it is open, another between bind and connect.
+        early = kind[0] == socket.SOCK_RAW or peer is not None
+        refusing = early and conn._refuse_all()
+        min_ttl = named.pop("min_ttl", 0)
+        filters = [each for each in options if early and is_filter(each)]
         if reuse_address:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            conn._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_REUSEADDR"], 1, "SO_REUSEADDR")
         if reuse_port:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        for name, value in options.items():
-            setattr(conn, name, value)
+            conn._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_REUSEPORT"], 1, "SO_REUSEPORT")
+        for name in sorted(named, key=lambda name: (not comes_first(cls, name), name)):
+            setattr(conn, name, named[name])
+        if control:
+            conn.set_control_message(control, True)
+        for option in options:
+            if option not in filters:
+                conn.setsockopt(*option)
+        if min_ttl and not early:
+            conn.min_ttl = min_ttl
         try:
             sock.bind(where)
         except OSError as error:
             reason = f"{error.strerror}: bind to {where[0]}:{where[1]}"
             raise OSError(error.errno, reason) from None
+        if peer is not None:
+            conn.connect(peer)
+        if early:
+            conn._hear(refusing, min_ttl, filters)
     except BaseException:
         sock.close()
         raise
     return conn
 
 
-def open_in_netns(netns, kind):
-    """A socket of another network namespace, opened by a thread that enters it and ends."""
-    from threading import Thread
+def is_option(cls, name):
+    """Whether an attribute of a class is one that can be set."""
+    found = getattr(cls, name, None)
+    return isinstance(found, property) and found.fset is not None
 
-    path = f"/run/netns/{netns}" if "/" not in str(netns) else str(netns)
-    opened = []
 
-    def enter_and_open():
-        try:
-            with open(path, "rb") as namespace:
-                enter_netns(namespace.fileno())
-            opened.append(socket.socket(socket.AF_INET, *kind))
-        except BaseException as error:
-            opened.append(error)
+def no_option(cls, opener, name):
+    """What is to be said of a keyword that is no option."""
+    known = [each for each in dir(cls) if is_option(cls, each)]
+    hint = ""
+    if name in ("interface", "iface", "ifname", "device", "dev"):
+        hint = "; did you mean bound_interface, or join_group(group, interface)?"
+    elif isinstance(getattr(cls, name, None), property):
+        hint = ", which can only be read"
+    else:
+        from difflib import get_close_matches
 
-    thread = Thread(target=enter_and_open, name="ipv4-netns")
-    thread.start()
-    thread.join()
-    if isinstance(opened[0], BaseException):
-        raise opened[0]
-    return opened[0]
+        if near := get_close_matches(name, known, 1):
+            hint = f"; did you mean {near[0]}?"
+    return f"{cls.__name__}.{opener} has no option {name!r}{hint}: options are {', '.join(known)}"
+
+
+def comes_first(cls, name):
+    """Whether an option must be set before others, for it changes them or is refused after them."""
+    found = getattr(cls, name)
+    return name == "multicast_interface" or (isinstance(found, Option) and found.before)
+
+
+def unnamed_options(options):
+    """The (level, name, value) of `options=`, each looked at."""
+    try:
+        options = list(options)
+    except TypeError:
+        raise TypeError(
+            f"options must be (level, name, value) tuples, not {type(options).__name__}"
+        ) from None
+    for at, each in enumerate(options):
+        if not isinstance(each, (tuple, list)) or len(each) != 3:
+            raise TypeError(f"options[{at}] must be (level, name, value), not {shown(each)}")
+    return options
+
+
+def is_filter(option):
+    """Whether an unnamed option attaches or locks a filter."""
+    level, name, _ = option
+    so_attach_bpf = 50  # of an eBPF program
+    return level == KERNEL["SOL_SOCKET"] and name in (
+        KERNEL["SO_ATTACH_FILTER"],
+        KERNEL["SO_LOCK_FILTER"],
+        so_attach_bpf,
+    )
+
+
+def open_socket(cls, opener, kind, netns):
+    """A socket of this network namespace or another one."""
+    try:
+        if netns is None:
+            return socket.socket(socket.AF_INET, *kind)
+        path = f"/run/netns/{netns}" if "/" not in str(netns) else str(netns)
+        with open(path, "rb") as namespace:
+            fd = open_in_netns(namespace.fileno(), kind[0] | socket.SOCK_CLOEXEC, kind[1])
+    except PermissionError as error:
+        if error.filename is not None:
+            raise
+        raise PermissionError(error.errno, refusal(error, cls, opener, kind)) from None
+    return socket.socket(socket.AF_INET, *kind, fileno=fd)
+
+
+def refusal(error, cls, opener, kind):
+    """Why a socket was not to be had, and what to do next."""
+    if kind[0] != socket.SOCK_RAW and "setns" not in error.strerror:
+        return (
+            f"{error.strerror}; ping sockets are for groups within the sysctl"
+            " net.ipv4.ping_group_range: sysctl -w net.ipv4.ping_group_range='0 2147483647'"
+        )
+    takes = "CAP_SYS_ADMIN for netns=" if "setns" in error.strerror else "CAP_NET_RAW"
+    return (
+        f"{error.strerror}: {cls.__name__}.{opener} needs {takes}; `ipv4 doctor` tells what this"
+        " process may, and how to get it"
+    )

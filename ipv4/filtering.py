@@ -1,9 +1,29 @@
 """What the kernel lets through to a socket: ICMP types, BPF programs, a minimum TTL."""
 
+import os
+from _thread import RLock
+
+from .engine.connection import attached_program, drain
 from .engine.kernel import KERNEL
 from .wire.boundary import integer
 
 __all__ = ["Filtering", "ICMPFilter"]
+
+
+# A filter is put together from the caller's program and `min_ttl`, which two threads may change:
+# what is known of it and what the kernel has change in one step. It may be taken again by a signal
+# handler of the thread that has it.
+_step = RLock()
+
+
+def _forked():
+    global _step
+    _step = RLock()  # the thread that had it may not be here
+
+
+os.register_at_fork(after_in_child=_forked)
+
+REFUSE_ALL = (6, 0, 0, 0)  # ret #0
 
 
 class ICMPFilter:
@@ -68,9 +88,12 @@ class Filtering:
 
         Raises
         ------
-        OSError
-            EOPNOTSUPP or ENOPROTOOPT on a socket of another kind.
+        AttributeError
+            When it is read on a socket of another kind; setting it there is the kernel's OSError,
+            EOPNOTSUPP or ENOPROTOOPT.
         """
+        if KERNEL["ICMP_FILTER"] >= 0:
+            self._require_kind("icmp_filter", "raw ICMP")
         found = ICMPFilter()
         found._blocked = (
             self._get_int(KERNEL["SOL_RAW"], KERNEL["ICMP_FILTER"], "ICMP_FILTER") & 0xFFFFFFFF
@@ -100,40 +123,78 @@ class Filtering:
             the IP header. Its result is how many bytes to deliver, 0 for none.
         drain : bool
             Also throw away what was queued before the filter, and so was not filtered: all
-            packets are refused, the queue is emptied, then the program is attached.
+            packets are refused, the queue is emptied, then the program is attached. It knows no
+            deadline.
 
         Raises
         ------
         ValueError
             If the program is empty, longer than 4096 instructions, or has a field out of range.
         OSError
-            EINVAL for a program that the kernel's checker refuses, EPERM once locked.
+            EINVAL for a program that the kernel's checker refuses, EPERM once locked. What was
+            attached before stays then, and nothing is thrown away.
         """
         from . import bpf
 
         program = None if filter is None else bpf.to_raw(filter)
-        if drain:
-            self._attach(bpf.to_raw([bpf.RetConstant(0)]))
-            try:
-                self._drain()
-            except BaseException:
-                self._attach(self._effective(self._program, self._min_ttl))
-                raise
-        self._attach(self._effective(program, self._min_ttl))
-        self._program = program
+        with _step:
+            whole = self._effective(program, self._min_ttl)
+            self._attach(whole)  # what the kernel does not take is refused before anything is lost
+            self._program = program
+            if drain:
+                self._drain(whole)
 
-    def _drain(self):
-        """Empty the receive queue; never waits."""
-        from socket import MSG_DONTWAIT, MSG_TRUNC
-
-        from .engine.message import Message
-
-        batch = [Message(bytearray(1)) for _ in range(32)]
+    def _drain(self, whole):
+        """Throw away what came before a program was attached, then attach it for good."""
         try:
-            while self.read_batch(batch, MSG_DONTWAIT | MSG_TRUNC):
-                pass
-        except BlockingIOError:
-            pass
+            self._attach([REFUSE_ALL])
+            drain(self)
+        finally:
+            self._attach(whole)
+
+    def _refuse_all(self):
+        """Let nothing in, for an opener that has not set everything; whether that could be done."""
+        try:
+            self._attach([REFUSE_ALL])
+        except (OSError, NotImplementedError):
+            return False  # no filters here: what comes early is thrown away all the same
+        return True
+
+    def _hear(self, refusing, min_ttl, filters):
+        """Throw away what came early, and let in what the opener's caller wants."""
+        drain(self)
+        for option in filters:
+            self.setsockopt(*option)
+        if filters:
+            self.min_ttl = min_ttl
+        elif min_ttl:
+            number = integer(min_ttl, 0, 255, "min_ttl")
+            self._attach(self._effective(None, number))
+            self._min_ttl = number
+        elif refusing:
+            self._attach(None)
+
+    def _foreign(self):
+        """The program that the conn did not attach itself: its socket came with it, or another
+        that shares the socket attached it. None where the kernel has what is known here.
+        """
+        import struct
+
+        from . import bpf
+
+        try:
+            packed = attached_program(self)
+        except PermissionError as error:
+            reason = f"{error.strerror}: it was no classic BPF program, with which min_ttl could be"
+            raise PermissionError(
+                error.errno, f"{reason} put together; set_bpf(None) takes it off"
+            ) from None
+        except OSError:  # a kernel before 3.8
+            return None
+        known = self._effective(self._program, self._min_ttl)
+        if not packed or (known is not None and bpf.pack(known) == packed):
+            return None
+        return list(struct.iter_unpack("=HBBI", packed))
 
     def _effective(self, program, minimum):
         """The program that the kernel is given: the TTL's check, then the caller's own."""
@@ -185,6 +246,12 @@ class Filtering:
             Its result is the index, in the order of binding, of the socket that gets the packet;
             beyond the group's size the kernel chooses. Offset 0 is the payload.
 
+        Notes
+        -----
+        The program is the whole group's: whichever member sets it, it holds for all, and the one
+        set last counts. When a member leaves, the last one of the group takes its place, and with
+        it its index; the others keep theirs.
+
         Raises
         ------
         OSError
@@ -204,13 +271,18 @@ class Filtering:
         """Smallest TTL of packets to be received, 1-255, or 0 for any (RFC 5082).
 
         Linux ignores IP_MINTTL (ip(7)) on UDP and raw sockets, so this is a filter that the kernel
-        runs before the one of `set_bpf` (socket(7), SO_ATTACH_FILTER, Linux 2.2). It takes no
-        privilege; a filter that was locked makes it EPERM.
+        runs before the one of `set_bpf` (socket(7), SO_ATTACH_FILTER, Linux 2.2), or before the one
+        that the socket came with (SO_GET_FILTER, Linux 3.8). It takes no privilege; a filter that
+        was locked makes it EPERM, and so does one of eBPF, which cannot be put together with it.
         """
         return self._min_ttl
 
     @min_ttl.setter
     def min_ttl(self, value):
         number = integer(value, 0, 255, "min_ttl")
-        self._attach(self._effective(self._program, number))
-        self._min_ttl = number
+        with _step:
+            foreign = self._foreign()
+            program = self._program if foreign is None else foreign
+            self._attach(self._effective(program, number))
+            self._program = program
+            self._min_ttl = number

@@ -1,6 +1,6 @@
 from typing import ClassVar, SupportsIndex
 
-from ._types import Program
+from .types import Program
 
 __all__ = ["Filtering", "ICMPFilter"]
 

@@ -1,13 +1,19 @@
 """Constructors and openers: which sockets are taken, and what is refused at once."""
 
 import errno
+import inspect
+import re
+import rlcompleter
 import socket
+import struct
+import threading
+from unittest import mock
 
 import pytest
 from support import without_privilege
 
 import ipv4
-from ipv4 import Conn, PacketConn, RawConn
+from ipv4 import Conn, ControlFlags, PacketConn, RawConn
 
 privileged = pytest.mark.privileged
 STREAM, DGRAM, RAW = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW
@@ -133,3 +139,109 @@ def refusal():
 @privileged
 def test_without_the_privilege_a_raw_socket_is_a_permission_error():
     assert without_privilege(refusal) == errno.EPERM
+
+
+def test_options_are_set_in_an_order_of_the_librarys_own():
+    for named in ({"priority": 5, "tos": 0x10}, {"tos": 0x10, "priority": 5}):
+        with PacketConn.udp(**named) as conn:
+            assert (conn.priority, conn.tos) == (5, 0x10)
+    for named in (
+        {"bound_interface": "lo", "unicast_interface": "lo"},
+        {"unicast_interface": "lo", "bound_interface": "lo"},
+    ):
+        with PacketConn.udp(**named) as conn:
+            assert conn.bound_interface == conn.unicast_interface == (1, "lo")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nonesuch", "control_flags", "path_mtu", "local_addr", "closed", "memory_info", "fileno",
+     "read_from", "__class__", "__slots__", "__init__", "_program", "_get_int", "udp", ""],
+)  # fmt: skip
+def test_what_is_no_option_is_told_which_there_are(name):
+    with pytest.raises(TypeError, match=r"no option '.*options are .*\bttl\b"):
+        PacketConn.udp(**{name: 1})
+
+
+def test_what_was_meant_is_told():
+    for wrong, meant in (("interface", "bound_interface"), ("priorty", "priority"),
+                         ("path_mtu", "can only be read")):  # fmt: skip
+        with pytest.raises(TypeError, match=rf"no option '{wrong}'.*{meant}"):
+            PacketConn.udp(**{wrong: 1})
+    for wrong, meant in (("", "0.0.0.0"), ("<broadcast>", "255.255.255.255")):
+        with pytest.raises(ValueError, match=re.escape(f"give {meant!r} instead")):
+            PacketConn.udp((wrong, 0))
+    for cls in (Conn, PacketConn, RawConn):
+        with pytest.raises(TypeError, match=r"'sock'"):
+            cls()
+
+
+def test_options_without_a_name_are_set_before_binding():
+    with PacketConn.udp(
+        options=[(0, 1, 8), (0, 51, struct.pack("I", 40005 << 16 | 40005))]
+    ) as conn:
+        assert conn.tos == 8
+        assert conn.local_addr[1] == 40005
+        assert conn.local_port_range == (40005, 40005)
+    with PacketConn.udp(local_port_range=(40006, 40006), bind_address_no_port=True) as conn:
+        assert conn.local_addr[1] == 0
+        conn.connect(("127.0.0.1", 9))
+        assert conn.local_addr[1] == 40006
+    for wrong in (5, [5], [(1, 2)], ["abcd"]):
+        with pytest.raises(TypeError, match=r"^options"):
+            PacketConn.udp(options=wrong)
+
+
+def test_control_messages_come_with_the_first_packet():
+    with PacketConn.udp(("127.0.0.1", 0), control=ControlFlags.TTL, timeout=0) as conn:
+        assert conn.timeout == 0
+        with pytest.raises(BlockingIOError):
+            conn.read_from(bytearray(9))
+        conn.write_to(b"x", conn.local_addr)
+        assert conn.read_from(bytearray(9))[1].ttl == 64
+    for wrong, error in ((-1, ValueError), ("1", TypeError)):
+        with pytest.raises(error, match=r"^timeout"):
+            PacketConn.udp(timeout=wrong)
+
+
+@privileged
+@pytest.mark.parametrize("cls", [PacketConn, RawConn])
+def test_what_a_raw_conn_is_given_holds_for_the_first_packet(cls):
+    """Somebody sends all the while what must not be heard: to another address, with another TTL."""
+    stop = threading.Event()
+
+    def send():
+        with PacketConn.ip(253, ttl=64) as sender:
+            while not stop.is_set():
+                sender.write_to(b"x", "127.0.0.1")
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        for named in ({"min_ttl": 255}, {"address": "127.0.0.9"}) * 150:
+            with cls.ip(253, **named) as conn:
+                with pytest.raises(BlockingIOError):
+                    conn.read_from(bytearray(100), socket.MSG_DONTWAIT)
+        with cls.ip(253, control=ControlFlags.TTL, timeout=30) as conn:
+            assert conn.read_from(bytearray(100))[2 if cls is RawConn else 1].ttl == 64
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("make", [PacketConn.udp, lambda: Conn(socket.socket())])
+def test_a_conn_can_be_looked_at(make, closed):
+    with make() as conn:
+        if closed:
+            conn.close()
+        for name in dir(conn):
+            getattr(conn, name)
+        assert {"tos", "path_mtu", "icmp_filter"} & set(dir(conn)) == (set() if closed else {"tos"})
+        assert inspect.getmembers(conn)
+        assert mock.create_autospec(conn).close
+        assert rlcompleter.Completer({"conn": conn}).attr_matches("conn.t") == [
+            "conn.timeout", "conn.tos", "conn.transparent", "conn.ttl"
+        ]  # fmt: skip
+        for name in ("tos", "closed", "local_addr", "timeout"):
+            assert isinstance(getattr(type(conn), name), property)

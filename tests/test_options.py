@@ -1,6 +1,7 @@
 """Every option as a row: what a fresh socket has, what can be set, what is refused."""
 
 import errno
+import re
 import socket
 
 import pytest
@@ -229,3 +230,70 @@ def test_what_is_set_is_what_the_packets_bear(loopback):
             sender.write_to(b"x", receiver.local_addr)
             _, cm, _ = receiver.read_from(bytearray(1))
             assert (cm.tos, cm.ttl) == (tos, ttl)
+
+
+@pytest.mark.parametrize("name", ["bound_interface", "unicast_interface", "multicast_interface"])
+def test_an_interface_that_is_not_there_is_refused(name):
+    with udp() as conn:
+        for wrong in (9999, "nonesuch0", (1, "nonesuch0"), (9999, "lo")):
+            with pytest.raises(OSError, match=re.escape(f"{wrong}")) as caught:
+                setattr(conn, name, wrong)
+            assert caught.value.errno in (errno.ENODEV, errno.EADDRNOTAVAIL)
+            assert getattr(conn, name) is None
+        with pytest.raises(OSError) as caught:
+            conn.join_group("224.0.0.251", (1, "nonesuch0"))
+        assert caught.value.errno == errno.ENODEV
+        setattr(conn, name, (1, "lo"))
+        assert getattr(conn, name) == (1, "lo")
+
+
+def test_a_tcp_conn_has_the_whole_ip_level():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as sock:
+        conn = Conn(sock)
+        with pytest.raises(OSError) as caught:
+            _ = conn.path_mtu
+        assert caught.value.errno == errno.ENOTCONN
+        sock.connect(server.getsockname())
+        assert conn.path_mtu > 0
+        conn.priority, conn.path_mtu_discovery, conn.freebind = 3, 2, True
+        conn.ip_options, conn.receive_errors = b"\x01", True
+        assert (conn.priority, conn.path_mtu_discovery, conn.freebind) == (3, 2, True)
+        assert conn.ip_options.rstrip(b"\0") == b"\x01"
+        conn.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 9)
+        assert conn.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == conn.ttl == 9
+        with pytest.raises(OSError) as caught:
+            _ = conn.original_dst
+        assert caught.value.errno in (errno.ENOENT, errno.ENOPROTOOPT)
+    with Conn(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as conn:
+        with pytest.raises(AttributeError, match=r"original_dst"):
+            _ = conn.original_dst
+
+
+def test_ports_and_rates():
+    with udp() as conn:
+        assert (conn.local_port_range, conn.max_pacing_rate) == (None, None)
+        for given in ((40000, 50000), (0, 50000), (40000, 0), None):
+            conn.local_port_range = given
+            assert conn.local_port_range == given
+        for wrong in ((5, 4), (0, 65536), (-1, 5)):
+            with pytest.raises(ValueError, match=r"^local_port_range"):
+                conn.local_port_range = wrong
+        for wrong in (5, (1,), "ab", (1.5, 2)):
+            with pytest.raises(TypeError, match=r"^local_port_range"):
+                conn.local_port_range = wrong
+        for rate in (1, 10**10, None):
+            conn.max_pacing_rate = rate
+            assert conn.max_pacing_rate == rate
+        with pytest.raises(ValueError, match=r"^max_pacing_rate"):
+            conn.max_pacing_rate = 0
+
+
+@pytest.mark.privileged
+def test_fragments_are_left_alone_by_raw_sockets_only():
+    with RawConn.ip(253, no_defragment=True) as raw, udp() as conn:
+        assert raw.no_defragment is True
+        with pytest.raises(AttributeError, match=r"no_defragment: only raw sockets"):
+            _ = conn.no_defragment
+        with pytest.raises(OSError, match=r"IP_NODEFRAG") as caught:
+            conn.no_defragment = True
+        assert caught.value.errno == errno.ENOPROTOOPT

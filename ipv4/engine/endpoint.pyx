@@ -1,6 +1,6 @@
 """A conn's place in the network: its address, its interfaces, its namespace."""
 
-from libc.errno cimport ENODEV, ENOSYS, errno
+from libc.errno cimport ENODEV, errno
 from libc.stdint cimport INT32_MAX
 from libc.string cimport memset
 
@@ -10,16 +10,6 @@ from ..libc cimport socket as c
 from ..libc.socket cimport sockaddr, sockaddr_in, socklen_t
 from ..wire.boundary cimport as_int, forget_peers, os_error, peer_tuple, shown
 from .sockopt cimport OptionDoor
-
-import sys
-
-
-def enter_netns(int fd):
-    """Move the calling thread, for good, into the network namespace that `fd` stands for."""
-    if c.setns_net(fd) < 0:
-        if errno == ENOSYS:
-            raise NotImplementedError(f"network namespaces are not available on {sys.platform}")
-        raise os_error(errno, "setns(CLONE_NEWNET)")
 
 
 cdef class Endpoint(OptionDoor):
@@ -75,7 +65,17 @@ cdef class Endpoint(OptionDoor):
         if isinstance(interface, tuple):
             if len(interface) != 2:
                 raise ValueError(f"{name} must be an (index, name) pair, not {shown(interface)}")
-            return <int>as_int(interface[0], 1, INT32_MAX, f"{name}: index")
+            index = <int>as_int(interface[0], 1, INT32_MAX, f"{name}: index")
+            if not isinstance(interface[1], str):
+                raise TypeError(f"{name} must be an (index, name) pair, not {shown(interface)}")
+            found = self._interface(index).name
+            # What comes after a colon is a label of one of its addresses.
+            if not found or str(interface[1]).partition(":")[0] != found:
+                raise os_error(
+                    ENODEV,
+                    f"{name} {shown(interface)}"
+                    + (f": index {index} is {found!r}" if found else ""))
+            return index
         if not isinstance(interface, str):
             return <int>as_int(interface, 1, INT32_MAX, name)
         try:

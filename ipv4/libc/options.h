@@ -53,6 +53,7 @@
   OPTION(SOL_SOCKET, SO_PRIORITY, 12, "2.2")                            \
   OPTION(SOL_SOCKET, SO_REUSEPORT, 15, "3.9")                           \
   OPTION(SOL_SOCKET, SO_ATTACH_FILTER, 26, "2.2")                       \
+  OPTION(SOL_SOCKET, SO_GET_FILTER, 26, "3.8")                          \
   OPTION(SOL_SOCKET, SO_DETACH_FILTER, 27, "2.2")                       \
   OPTION(SOL_SOCKET, SO_SNDBUFFORCE, 32, "2.6.14")                      \
   OPTION(SOL_SOCKET, SO_RCVBUFFORCE, 33, "2.6.14")                      \

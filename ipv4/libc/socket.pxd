@@ -58,7 +58,7 @@ cdef extern from "compat.h" nogil:
     int getsockname(int fd, sockaddr *name, socklen_t *namelen)
     int getpeername(int fd, sockaddr *name, socklen_t *namelen)
 
-    int AF_INET, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
+    int AF_INET, AF_UNSPEC, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW
     int MSG_DONTWAIT, MSG_TRUNC, MSG_CTRUNC, MSG_ERRQUEUE, MSG_PEEK
     int SOL_SOCKET, SOL_UDP, SOL_RAW, SO_TYPE, SO_ERROR
     int HAVE_RECVMMSG, HAVE_SENDMMSG, HAVE_EPOLL_CREATE1
@@ -201,6 +201,7 @@ cdef extern from "compat.h" nogil:
     int SO_PRIORITY "OPT_SO_PRIORITY"
     int SO_REUSEPORT "OPT_SO_REUSEPORT"
     int SO_ATTACH_FILTER "OPT_SO_ATTACH_FILTER"
+    int SO_GET_FILTER "OPT_SO_GET_FILTER"
     int SO_DETACH_FILTER "OPT_SO_DETACH_FILTER"
     int SO_SNDBUFFORCE "OPT_SO_SNDBUFFORCE"
     int SO_RCVBUFFORCE "OPT_SO_RCVBUFFORCE"

@@ -175,10 +175,17 @@ cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noe
     return True
 
 
+# What `socket` takes for an address, and what it stands for.
+cdef dict WORDS = {"": "0.0.0.0", "<broadcast>": "255.255.255.255", "<any>": "0.0.0.0"}
+
+
 cdef int refuse_address(object value, str name) except -1:
+    meant = WORDS.get(value) if isinstance(value, str) else None
     raise ValueError(
-        f"{name}: {shown(value)} is not an IPv4 address: give a dotted quad, an"
-        " ipaddress.IPv4Address, 4 bytes, or a (host, port) tuple (names are not looked up)"
+        f"{name}: {shown(value)} is not an IPv4 address: give "
+        + (f"{meant!r} instead, or " if meant else "")
+        + "a dotted quad, an ipaddress.IPv4Address, 4 bytes, or a (host, port) tuple"
+        " (names are not looked up)"
     )
 
 

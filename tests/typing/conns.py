@@ -3,7 +3,7 @@
 import socket
 import time
 from ipaddress import IPv4Address
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 from ipv4 import (
     Conn,
@@ -13,6 +13,7 @@ from ipv4 import (
     Header,
     ICMPFilter,
     Interface,
+    MemoryInfo,
     Message,
     MessageBatch,
     PacketConn,
@@ -67,6 +68,23 @@ def options(conn: PacketConn | RawConn, raw: RawConn) -> None:
     raw.router_alert = False
 
 
+def one_peer(conn: PacketConn, raw: RawConn, stream: Conn) -> None:
+    PacketConn.udp(("127.0.0.1", 0), ("127.0.0.1", 9), timeout=1, control=ControlFlags.TTL)
+    RawConn.ip(89, control=ControlFlags.TTL, options=[(0, 1, 8), (0, 4, b"")], no_defragment=True)
+    conn.connect("127.0.0.1")
+    conn.disconnect()
+    assert_type(conn.remote_addr, tuple[str, int] | None)
+    assert_type(conn.memory_info, MemoryInfo)
+    assert_type(conn.pending + conn.unsent, int)
+    info = conn.memory_info
+    assert_type(info.receive_queue + info.receive_buffer + info.send_queue + info.send_buffer, int)
+    assert_type(info.forward + info.write_queued + info.options + info.backlog + info.drops, int)
+    conn.local_port_range, conn.bind_address_no_port, conn.incoming_cpu = (1, 2), True, 0
+    conn.max_pacing_rate = None
+    raw.no_defragment = True
+    assert_type(stream.original_dst, tuple[str, int])
+
+
 def groups(conn: PacketConn, group: str) -> None:
     conn.join_group(group)
     conn.leave_group(IPv4Address(group), "eth0")
@@ -100,7 +118,7 @@ def packets(conn: PacketConn, raw: RawConn, batch: MessageBatch) -> int:
     header, payload, cm = raw.read_from(bytearray(1500))
     assert_type(header, Header)
     assert_type(payload, memoryview)
-    assert_type(cm, ControlMessage | None)
+    assert_type(cm, ControlMessage | Any)
     n += raw.write_to(header, payload, cm)
     n += conn.read_batch(batch) + conn.write_batch([Message(b"one")], socket.MSG_DONTWAIT)
     assert_type(conn.write_all(batch), list[tuple[int, OSError]])
