@@ -47,7 +47,7 @@ def refused(call, *args, **kwargs):
     """A call that must raise; returns what it raised, without its traceback."""
     try:
         call(*args, **kwargs)
-    except (ValueError, TypeError, OSError, BufferError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, OSError, BufferError, RuntimeError) as error:
         return error.with_traceback(None)
     raise AssertionError(f"{call} accepted {args} {kwargs}")
 

@@ -1505,7 +1505,7 @@ def test_an_audit_hook_that_raises():
 
     def body():
         armed = []
-        table, _ = calls()
+        table, opened = calls()
         with PacketConn.udp(("127.0.0.1", 0)) as conn:
             here = conn.local_addr
             wait_once(conn)
@@ -1531,6 +1531,8 @@ def test_an_audit_hook_that_raises():
             assert conn.write_to(b"x", here) == conn.read_from(bytearray(8))[0] == 1
             armed.clear()
             assert len(os.listdir("/proc/self/fd")) == before
+        for each in opened:
+            each.close()
         return True
 
     assert in_child(body)
