@@ -205,6 +205,21 @@ def test_vrf(pair, tmp_path):
     assert ended(server) == ""
 
 
+def test_echo(pair, tmp_path):
+    """Each is answered from the address that it asked."""
+    pair.b.add_address("192.0.2.7/32", "lo")
+    pair.a.add_route("192.0.2.7/32", via=pair.b.address)
+    server = run_on(pair.b, "echo", tmp_path)
+    eventually(lambda: listens(pair.b, 7007), what="the server listens")
+    with pair.a.call(PacketConn.udp, timeout=20) as client:
+        for text, address in (b"one", pair.b.address), (b"two", "192.0.2.7"):
+            client.write_to(text, (address, 7007))
+            data, _, source = client.receive()
+            assert (data, source) == (text, (address, 7007))
+    server.kill()
+    server.communicate()
+
+
 def test_every_named_program_is_run():
     text = Path(__file__).read_text()
     assert [name for name in NAMED if text.count(f'"{name}"') == 0] == []
