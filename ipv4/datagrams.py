@@ -254,12 +254,15 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._report(error, f"protocol.{what}() failed")
 
     def get_write_buffer_size(self):
+        """Bytes that wait to be sent."""
         return self._queued
 
     def get_write_buffer_limits(self):
+        """``(low, high)``, as `set_write_buffer_limits` set them."""
         return self._low, self._high
 
     def set_write_buffer_limits(self, high=None, low=None):
+        """The bytes waiting at which the protocol is told to pause, and to go on."""
         if high is None:
             high = HIGH_WATER if low is None else 4 * low
         if low is None:

@@ -95,6 +95,7 @@ class AsyncioGate(Gate):
 
     @property
     def loop(self):
+        """The loop that watches."""
         return self.key
 
     @staticmethod
@@ -138,6 +139,7 @@ class AsyncioGate(Gate):
             self.unregister()
 
     def register(self):
+        """Have the loop watch; False when the conn has ended meanwhile."""
         if not self.hold():
             return False
         self.registered = True
@@ -146,10 +148,12 @@ class AsyncioGate(Gate):
         return True
 
     def add(self):
+        """Give the loop the descriptors."""
         for number, writing in self.numbers:
             (self.loop.add_writer if writing else self.loop.add_reader)(number, self.told)
 
     def unregister(self):
+        """Take the registration back, if there is one."""
         if self.registered:
             self.registered = False
             if not self.loop.is_closed():
@@ -196,6 +200,7 @@ class TrioGate(Gate):
                 await self.follow_or_lead(trio)
 
     async def follow_or_lead(self, trio):
+        """Wait for the task that leads, or be it."""
         if self.leading:
             task = trio.lowlevel.current_task()
             self.waiting[task] = None
@@ -218,6 +223,7 @@ class TrioGate(Gate):
             await trio.lowlevel.checkpoint()
 
     async def watch(self, trio):
+        """Return when one of the descriptors is ready."""
         numbers = self.numbers
         if len(numbers) == 1:
             await trio.lowlevel.wait_readable(numbers[0][0])

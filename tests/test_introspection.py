@@ -1,5 +1,6 @@
 """What an editor shows: signature and docstring of all that is public; typed programs use it."""
 
+import ast
 import inspect
 import itertools
 import re
@@ -11,6 +12,7 @@ import ipv4
 from ipv4 import aio
 
 HERE = Path(__file__).resolve().parent
+STUBS = HERE.parent / "ipv4"
 CLASSES = [
     *(found for name in ipv4.__all__ if inspect.isclass(found := getattr(ipv4, name))),
     *(found for name in aio.__all__ if inspect.isclass(found := getattr(aio, name))),
@@ -81,3 +83,33 @@ def test_typed_programs_use_every_public_name():
         if name not in words and name != "kind" and not isinstance(found, cls)
     }
     assert unused == set()
+
+
+def stubbed_classes():
+    """Of each class of the stubs: what it names itself, and its bases."""
+    found = {}
+    for stub in STUBS.rglob("*.pyi"):
+        for cls in ast.parse(stub.read_text()).body:
+            if isinstance(cls, ast.ClassDef):
+                names = set()
+                for each in cls.body:
+                    if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+                        names.add(each.target.id)
+                    elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                        names.add(each.name)
+                bases = [base.id for base in cls.bases if isinstance(base, ast.Name)]
+                found[cls.name] = names, bases
+    return found
+
+
+def stubbed(name, classes):
+    names, bases = classes.get(name, (set(), []))
+    return names.union(*(stubbed(base, classes) for base in bases))
+
+
+@pytest.mark.parametrize("cls", [aio.AsyncPacketConn, aio.AsyncRawConn])
+def test_stub_of_an_awaited_conn_has_every_member_of_the_conn(cls):
+    """They are handed on at run time, so that no tool that compares stub and class sees a gap."""
+    known = stubbed(cls.__name__, stubbed_classes())
+    public = {name for kind in (cls, cls.kind) for name in dir(kind) if name[0] != "_"}
+    assert public - known == set()

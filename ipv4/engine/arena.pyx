@@ -35,7 +35,8 @@ cdef enum:
 @cython.no_gc
 @cython.freelist(16)
 cdef class Column:
-    # What `memoryview` is made from.
+    """What the `memoryview` of a column is made from; it keeps the memory."""
+
     def __getbuffer__(self, Py_buffer *view, int flags):
         if self.arena is None:
             raise BufferError("a column stands for nothing without its batch")
@@ -57,6 +58,8 @@ cdef class Column:
 
 @cython.final
 cdef class Arena:
+    """The memory of a batch and of its slices, which share it."""
+
     def __cinit__(self, size_t count, size_t size, size_t control_room):
         cdef size_t i, per_slot, at = 0
         if (count > MAX_COUNT or size > MAX_SIZE or control_room > MAX_SIZE
