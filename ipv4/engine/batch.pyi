@@ -16,6 +16,7 @@ class Batches(Segments):
         self, ms: Messages, gone: SupportsIndex, flags: SupportsIndex = 0
     ) -> tuple[int, int]: ...
 
+@disjoint_base
 class WriteAll:
     def __init__(self, conn: Batches, messages: Messages | Iterable[Message]) -> None: ...
     @property

@@ -127,8 +127,8 @@ def packets(conn: PacketConn, raw: RawConn, batch: MessageBatch) -> int:
     report = conn.read_error(wait=True)
     assert_type(report, ErrorReport)
     assert_type(report.control, ControlMessage | None)
-    assert_type(conn.receive(), tuple[bytes, ControlMessage | None, tuple[str, int]])
-    assert_type(raw.receive(9, flags=0), tuple[Header, bytes, ControlMessage | None])
+    assert_type(conn.receive(), tuple[bytes, ControlMessage | Any, tuple[str, int]])
+    assert_type(raw.receive(9, flags=0), tuple[Header, bytes, ControlMessage | Any])
     conn.coalesce = True
     assert_type(conn.coalesce and conn.coalescing, bool)
     return n

@@ -89,8 +89,6 @@ def messages() -> int:
         assert_type(src, tuple[str, int] | None)
     assert_type(batch.split(MessageBatch(64, 1500), 3), int)
     batch.reply(3, interface=True)
-    columns = (batch.dsts, batch.spec_dsts, batch.drops, batch.send_ttls, batch.send_toses)
-    assert_type(columns[0], memoryview)
     for each in batch:
         assert_type(each, Message)
     for length, src, ttl, ifindex in batch.heads(3):
@@ -98,6 +96,7 @@ def messages() -> int:
     columns = (
         batch.data, batch.lengths, batch.flags, batch.addrs, batch.ports, batch.ttls,
         batch.toses, batch.ifindexes, batch.timestamps, batch.segment_sizes,
+        batch.dsts, batch.spec_dsts, batch.drops, batch.send_ttls, batch.send_toses,
     )  # fmt: skip
     return len(batch) + sum(len(column) for column in columns)
 
