@@ -1,18 +1,27 @@
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from os import PathLike
+from typing import Any, SupportsIndex, TypeVar
 
 from typing_extensions import Buffer, Unpack
 
 from .aio import AsyncPacketConn
 from .conn import PacketConn, _Options
+from .constants import ControlFlags
 from .types import Address
 from .wire.control import ControlMessage
 
 __all__ = ["DatagramTransport", "create_datagram_endpoint"]
 
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
+
+class _OpenerOptions(_Options, total=False):
+    reuse_address: bool
+    netns: str | PathLike[str] | None
+    timeout: float | None
+    control: ControlFlags | int
+    options: Iterable[tuple[SupportsIndex, SupportsIndex, SupportsIndex | Buffer]]
 
 class DatagramTransport(asyncio.DatagramTransport):
     conn: PacketConn
@@ -25,9 +34,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         batch: int,
     ) -> None: ...
     def __del__(self) -> None: ...
-    def sendto(  # type: ignore[override]
-        self, data: Buffer, addr: Any = None, cm: ControlMessage | None = None
-    ) -> None: ...
+    def sendto(self, data: Buffer, addr: Any = None, cm: ControlMessage | None = None) -> None: ...
     def get_write_buffer_size(self) -> int: ...
     def get_write_buffer_limits(self) -> tuple[int, int]: ...
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
@@ -45,5 +52,5 @@ async def create_datagram_endpoint(
     reuse_port: bool | None = None,
     allow_broadcast: bool | None = None,
     sock: socket.socket | None = None,
-    **options: Unpack[_Options],
+    **options: Unpack[_OpenerOptions],
 ) -> tuple[DatagramTransport, _P]: ...
