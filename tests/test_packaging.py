@@ -61,3 +61,24 @@ def test_the_repository_holds_no_generated_file():
     assert "ipv4/conn.pyi" in listed
     generated = [name for name in listed if name.endswith((".c", ".so", ".html"))]
     assert generated == []
+
+
+def test_each_promise_names_tests_that_exist():
+    """Of SECURITY.md's table: files, programs, and the worlds of the stress driver."""
+    rows = [
+        line
+        for line in (ROOT / "SECURITY.md").read_text().splitlines()
+        if re.match(r"\| (?!promise)", line)
+    ]
+    assert len(rows) > 10
+    gone = []
+    for row in rows:
+        tested = row.rstrip("| ").rpartition(" | ")[2]
+        places = re.findall(r"`((?:tests|fuzz|\.ci)/[\w/.]+)`", tested)
+        gone += [place for place in places if not (ROOT / place).exists()]
+        gone += [row] if not places else []
+        drivers = [(ROOT / place).read_text() for place in places if "/stress/" in place]
+        for world in re.findall(r"the world `(\w+)`", tested):
+            if not any(f"def {world}(" in driver for driver in drivers):
+                gone.append(world)
+    assert gone == []
