@@ -160,6 +160,7 @@ SUBJECTS = [
 ]  # fmt: skip
 BY_MODULE = {
     "ipv4.engine.endpoint": "life",
+    "ipv4.engine.interfaces": "life",
     "ipv4.conn": "life",
     "ipv4.engine.multicast": "groups",
     "ipv4.filtering": "filters",

@@ -731,6 +731,8 @@ def test_text_of_another_class_is_text(world):
     assert world.header.src == IPv4Address("1.2.3.4")
     world.conn.multicast_interface = Text("lo")
     assert world.conn.multicast_interface.name == "lo"
+    outcome = world.conn.join_all(GROUP, [Text("gone7"), (1, Text("gone7"))])
+    assert [*outcome] == [(0, "gone7"), (1, "gone7")]
     for refused in (
         lambda: world.conn.join_group(Text("10.0.0.1"), "lo"),
         lambda: world.conn.join_group(GROUP, Text("nowhere0")),

@@ -1,5 +1,6 @@
 """Groups and source filters: the kernel's answers, and what is then heard."""
 
+import contextlib
 import errno
 import socket
 import struct
@@ -7,6 +8,7 @@ import time
 from ipaddress import IPv4Address
 
 import pytest
+from support import without_privilege
 
 import ipv4
 from ipv4 import ControlFlags, Header, PacketConn, RawConn
@@ -360,3 +362,185 @@ def test_several_sockets_and_groups_at_once(pair):
                 conn.leave_group(group, "eth0")
             with pytest.raises(OSError):
                 conn.leave_group(groups[0], "eth0")
+
+
+@pytest.fixture
+def host(hosts):
+    """A host without routes to groups: e0 with an alias label, e1, and bare, without address."""
+    host = hosts()
+    for name in ("e0", "e1", "bare", "down"):
+        host.add_link(name, "bridge")
+        host.set_link(name, up=name != "down")
+    host.add_address("10.0.0.1/24", "e0")
+    host.add_address("10.0.0.2/24", "e0", label="e0:1")
+    host.add_address("10.0.1.1/24", "e1")
+    return host
+
+
+def told(outcome):
+    return {
+        interface: error if error is None else error.errno for interface, error in outcome.items()
+    }
+
+
+@pytest.mark.privileged
+def test_join_all_has_one_entry_an_interface_with_or_without_an_address(host):
+    expected = {(host.index(name), name): None for name in ("e0", "e1", "bare")}
+    with PacketConn.udp(netns=host.path) as conn:
+        assert told(conn.join_all(GROUP)) == expected
+        assert set(told(conn.join_all(GROUP)).values()) == {errno.EADDRINUSE}
+
+
+@pytest.mark.privileged
+def test_join_all_takes_an_interface_once_however_often_it_is_named(host):
+    e0 = host.index("e0")
+    with PacketConn.udp(netns=host.path) as conn:
+        forms = ["e0", "e0:1", e0, (e0, "e0"), (e0, "e0:1"), ipv4.Interface(e0, "")]
+        assert told(conn.join_all(GROUP, forms)) == {(e0, "e0"): None}
+
+
+@pytest.mark.privileged
+def test_join_all_tells_of_every_interface_whatever_happens_to_one(host):
+    e0 = host.index("e0")
+    with PacketConn.udp(netns=host.path) as conn:
+        outcome = conn.join_all(GROUP, ["gone7", "e0", 9999, (e0, "e1"), "gone7", "lo"])
+        assert told(outcome) == {
+            (0, "gone7"): errno.ENODEV,
+            (e0, "e0"): None,
+            (9999, ""): errno.ENODEV,
+            (e0, "e1"): errno.ENODEV,
+            (1, "lo"): None,
+        }
+        assert "gone7" in str(outcome[ipv4.Interface(0, "gone7")])
+        for wrong in (None, "a-name-that-is-too-long"):
+            with pytest.raises((TypeError, ValueError), match=r"^interfaces\b"):
+                conn.join_all(CHANNEL, ["e0", wrong])
+        with pytest.raises(OSError):  # nothing was joined before the refusal
+            conn.source_filter(CHANNEL, "e0")
+        with pytest.raises(ValueError, match=r"^group\b"):
+            conn.join_all("no group", [])
+
+
+@pytest.mark.privileged
+def test_join_all_goes_on_when_a_link_vanishes_while_it_joins(host):
+    class Vanishing(PacketConn):
+        def join_group(self, group, interface=None):
+            if interface.name == "e0":
+                host.delete_link("e1")
+            super().join_group(group, interface)
+
+    e0, e1, bare = map(host.index, ("e0", "e1", "bare"))
+    with Vanishing.udp(netns=host.path) as conn:
+        outcome = told(conn.join_all(GROUP))
+    assert outcome == {(e0, "e0"): None, (e1, "e1"): errno.ENODEV, (bare, "bare"): None}
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize(("index", "inside"), [(3000, False), (100_000, True)])
+def test_join_all_finds_what_has_no_address_without_privilege(host, index, inside):
+    host.add_link("far", "bridge", index=index)
+    host.set_link("far", up=True)
+    with PacketConn.udp(netns=host.path) as conn:
+        with host.inside() if inside else contextlib.nullcontext():
+            outcome = without_privilege(conn.join_all, GROUP)
+    assert {interface.name for interface in outcome} == {"e0", "e1", "bare", "far"}
+    assert set(outcome.values()) == {None}
+
+
+@pytest.mark.privileged
+def test_an_interface_is_found_by_its_address_behind_many(host):
+    host.netlink(
+        lambda ip: [
+            ip.addr("add", index=LO, address=f"10.9.0.{last}", prefixlen=32)
+            for last in range(1, 200)
+        ]
+    )
+    with host.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("10.0.1.1"))
+        assert PacketConn(sock).multicast_interface == (host.index("e1"), "e1")
+
+
+@pytest.mark.privileged
+def test_without_a_route_the_error_says_what_to_do(hosts):
+    with PacketConn.udp(netns=hosts().path) as conn:
+        for verb, more in ((JOIN, ()), (JOIN_SOURCE, ("10.0.0.9",))):
+            match = rf"{verb} {CHANNEL}.*no route to the group: name an interface"
+            with pytest.raises(OSError, match=match) as caught:
+                getattr(conn, verb)(CHANNEL, *more)
+            assert caught.value.errno == errno.ENODEV
+
+
+def member(conn, *names):
+    """Of the interfaces named, those on which the conn is a member of CHANNEL."""
+    found = set()
+    for name in names or ("e0", "e1"):
+        try:
+            conn.source_filter(CHANNEL, name)
+        except OSError as error:
+            assert error.errno == errno.EADDRNOTAVAIL
+        else:
+            found.add(name)
+    return found
+
+
+CALLS = {
+    "any source": (JOIN, LEAVE, ()),
+    "one source": (JOIN_SOURCE, LEAVE_SOURCE, ("10.0.0.9",)),
+    "a source, then the group": (JOIN_SOURCE, LEAVE, ("10.0.0.9",)),
+}
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize(("join", "leave", "source"), CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("option", ["multicast_interface", "bound_interface"])
+def test_without_an_interface_the_conns_own_is_joined_and_that_is_left(
+    host, option, join, leave, source
+):
+    left_with = source if leave == LEAVE_SOURCE else ()
+    with PacketConn.udp(netns=host.path) as conn:
+        setattr(conn, option, "e0")
+        getattr(conn, join)(CHANNEL, *source)
+        assert member(conn) == {"e0"}
+        setattr(conn, option, "e1")
+        if option == "multicast_interface":
+            getattr(conn, join)(CHANNEL, *source)
+            assert member(conn) == {"e0", "e1"}
+            getattr(conn, leave)(CHANNEL, *left_with)
+        assert member(conn) == {"e0"}
+        getattr(conn, leave)(CHANNEL, *left_with)
+        assert member(conn) == set()
+        with pytest.raises(OSError):
+            getattr(conn, leave)(CHANNEL, *left_with)
+
+
+@pytest.mark.privileged
+def test_multicast_interface_goes_before_bound_interface(host):
+    with PacketConn.udp(netns=host.path, bound_interface="e0") as conn:
+        conn.set_source_filter(CHANNEL, "exclude", [])
+        assert member(conn) == {"e0"}
+        conn.bound_interface = None
+        conn.exclude_source_specific_group(CHANNEL, "10.0.0.9")
+        assert conn.source_filter(CHANNEL) == ("exclude", [IPv4Address("10.0.0.9")])
+        conn.include_source_specific_group(CHANNEL, "10.0.0.9")
+        conn.leave_group(CHANNEL)
+    with PacketConn.udp(netns=host.path) as conn:
+        conn.multicast_interface = "e1"
+        with pytest.raises(OSError):
+            conn.leave_group(CHANNEL)
+        conn.join_group(CHANNEL, "e0")
+        conn.join_group(CHANNEL)
+        conn.leave_group(CHANNEL, "e1")  # what is left by name is forgotten
+        conn.multicast_interface = "e0"
+        conn.leave_group(CHANNEL)
+        assert member(conn) == set()
+
+
+@pytest.mark.privileged
+def test_what_the_kernel_chose_is_left_when_its_route_has_changed(host):
+    host.add_route("232.0.0.0/8", iface="e0")
+    with PacketConn.udp(netns=host.path) as conn:
+        conn.join_group(CHANNEL)
+        assert member(conn) == {"e0"}
+        host.add_route("232.0.1.0/24", iface="e1")
+        conn.leave_group(CHANNEL)
+        assert member(conn) == set()

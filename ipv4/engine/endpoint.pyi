@@ -3,10 +3,10 @@ from typing import Self
 from typing_extensions import disjoint_base
 
 from .anysocket import _SocketLike
-from .sockopt import OptionDoor
+from .interfaces import InterfaceLookup
 
 @disjoint_base
-class Endpoint(OptionDoor):
+class Endpoint(InterfaceLookup):
     def __new__(cls, sock: _SocketLike | int) -> Self: ...
     @property
     def local_addr(self) -> tuple[str, int]: ...

@@ -16,13 +16,27 @@ import sys
 cdef class OptionDoor(Watched):
     """A descriptor whose options are read and set."""
 
-    cdef int get_raw(self, int level, int name, void *value, socklen_t *size,
+    # For callers that have words of their own for a refusal: 0, or the kernel's errno.
+
+    cdef int try_get(self, int level, int name, void *value, socklen_t *size,
                      str what) except -1:
         cdef int fd = self.live_fd()
         if name < 0:
             raise NotImplementedError(f"{what} is not available on {sys.platform}")
-        if c.getsockopt(fd, level, name, value, size) < 0:
-            raise os_error(errno, f"getsockopt {what}")
+        return errno if c.getsockopt(fd, level, name, value, size) < 0 else 0
+
+    cdef int try_set(self, int level, int name, const void *value, unsigned int size,
+                     str what) except -1:
+        cdef int fd = self.live_fd()
+        if name < 0:
+            raise NotImplementedError(f"{what} is not available on {sys.platform}")
+        return errno if c.setsockopt(fd, level, name, value, size) < 0 else 0
+
+    cdef int get_raw(self, int level, int name, void *value, socklen_t *size,
+                     str what) except -1:
+        cdef int err = self.try_get(level, name, value, size, what)
+        if err:
+            raise os_error(err, f"getsockopt {what}")
         return 0
 
     cdef int get_int(self, int level, int name, str what) except? -1:
@@ -35,11 +49,9 @@ cdef class OptionDoor(Watched):
 
     cdef int set_raw(self, int level, int name, const void *value, unsigned int size,
                      str what) except -1:
-        cdef int fd = self.live_fd()
-        if name < 0:
-            raise NotImplementedError(f"{what} is not available on {sys.platform}")
-        if c.setsockopt(fd, level, name, value, size) < 0:
-            raise os_error(errno, what)
+        cdef int err = self.try_set(level, name, value, size, what)
+        if err:
+            raise os_error(err, what)
         return 0
 
     def _get_int(self, int level, int name, str what):

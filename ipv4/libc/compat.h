@@ -1,7 +1,7 @@
 /* What this system lacks, said once.
  *
  * Every socket option has a name with OPT_ before it (options.h), whose value is -1 where the system
- * has none; the door to setsockopt (engine/endpoint.pyx) turns that into NotImplementedError. Likewise the calls: where the build found no recvmmsg, sendmmsg,
+ * has none; the door to setsockopt (engine/sockopt.pyx) turns that into NotImplementedError. Likewise the calls: where the build found no recvmmsg, sendmmsg,
  * eventfd or epoll (config.h), the functions below do the same with what POSIX has. Nothing above
  * this header asks which system it is on. */
 #ifndef IPV4_COMPAT_H
@@ -19,6 +19,8 @@
 #include <netinet/in.h>
 #include <netinet/ip.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,10 +112,9 @@ struct sock_extended_err {
 
 /* Interfaces. Linux is asked through the socket, whose network namespace may be another than the
  * thread's; systems without these requests have no such namespaces. */
-struct ipv4_interface {
-  char name[IFNAMSIZ];
+struct ipv4_address {
+  char name[IFNAMSIZ]; /* of its interface, or an alias label of it ("eth0:1") */
   uint32_t address;
-  unsigned int flags; /* IFF_UP, ... */
 };
 
 /* Index of the interface of that name, -1 with ENODEV where there is none. */
@@ -149,44 +150,112 @@ static inline int ipv4_interface_name(int fd, int index, char name[IFNAMSIZ]) {
 #endif
 }
 
-/* The IPv4 addresses of interfaces, at most `room` of them; how many, or -1. An interface that has
- * several is there several times. */
-static inline int ipv4_interfaces(int fd, struct ipv4_interface *found, int room) {
-  int count = 0;
+/* Flags (IFF_UP, ...) of the interface of that name; -1 where there is none. */
+static inline int ipv4_interface_flags(int fd, const char *name) {
+  int flags = -1;
 #if HAVE_IFREQ_IFINDEX
-  struct ifreq request, *entry = calloc((size_t)room, sizeof *entry);
-  struct ifconf list;
-  if (entry == NULL) return -1;
-  list.ifc_len = room * (int)sizeof *entry;
-  list.ifc_req = entry;
-  if (ioctl(fd, SIOCGIFCONF, &list) < 0) {
-    int saved = errno;
-    free(entry);
-    errno = saved;
-    return -1;
-  }
-  for (int i = 0; i < list.ifc_len / (int)sizeof *entry; i++) {
-    request = entry[i];
-    if (ioctl(fd, SIOCGIFFLAGS, &request) < 0) continue; /* it went meanwhile */
-    memcpy(found[count].name, entry[i].ifr_name, IFNAMSIZ);
-    found[count].address = ((struct sockaddr_in *)&entry[i].ifr_addr)->sin_addr.s_addr;
-    found[count++].flags = (unsigned short)request.ifr_flags;
-  }
-  free(entry);
+  struct ifreq request;
+  memset(&request, 0, sizeof request);
+  strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);
+  if (ioctl(fd, SIOCGIFFLAGS, &request) >= 0) flags = (unsigned short)request.ifr_flags;
 #else
   struct ifaddrs *list, *entry;
   (void)fd;
   if (getifaddrs(&list) < 0) return -1;
-  for (entry = list; entry != NULL && count < room; entry = entry->ifa_next) {
+  for (entry = list; entry != NULL && flags < 0; entry = entry->ifa_next)
+    if (strcmp(entry->ifa_name, name) == 0) flags = (int)(entry->ifa_flags & 0xffff);
+  freeifaddrs(list);
+#endif
+  return flags;
+}
+
+/* The IPv4 addresses of interfaces; how many, or -1. The caller owes free(*found). */
+static inline int ipv4_addresses(int fd, struct ipv4_address **found) {
+  int count = 0;
+#if HAVE_IFREQ_IFINDEX
+  struct ifconf list;
+  *found = NULL;
+  list.ifc_req = NULL;
+  for (int room = 64;; room *= 2) { /* the kernel fills what fits and says no more */
+    int size = room * (int)sizeof(struct ifreq);
+    char *entries = room > (1 << 20) ? NULL : realloc(list.ifc_req, (size_t)size);
+    if (entries == NULL) {
+      free(list.ifc_req);
+      errno = ENOMEM;
+      return -1;
+    }
+    list.ifc_req = (struct ifreq *)entries;
+    list.ifc_len = size;
+    if (ioctl(fd, SIOCGIFCONF, &list) < 0) {
+      int saved = errno;
+      free(list.ifc_req);
+      errno = saved;
+      return -1;
+    }
+    if (list.ifc_len < size) break;
+  }
+  count = list.ifc_len / (int)sizeof(struct ifreq);
+  *found = calloc((size_t)count + 1, sizeof **found);
+  for (int i = 0; *found != NULL && i < count; i++) {
+    memcpy((*found)[i].name, list.ifc_req[i].ifr_name, IFNAMSIZ);
+    (*found)[i].address = ((struct sockaddr_in *)&list.ifc_req[i].ifr_addr)->sin_addr.s_addr;
+  }
+  free(list.ifc_req);
+#else
+  struct ifaddrs *list, *entry;
+  (void)fd;
+  *found = NULL;
+  if (getifaddrs(&list) < 0) return -1;
+  for (entry = list; entry != NULL; entry = entry->ifa_next) count++;
+  *found = calloc((size_t)count + 1, sizeof **found);
+  count = 0;
+  for (entry = list; *found != NULL && entry != NULL; entry = entry->ifa_next) {
     if (entry->ifa_addr == NULL || entry->ifa_addr->sa_family != AF_INET) continue;
-    memset(found[count].name, 0, IFNAMSIZ);
-    strncpy(found[count].name, entry->ifa_name, IFNAMSIZ - 1);
-    found[count].address = ((struct sockaddr_in *)entry->ifa_addr)->sin_addr.s_addr;
-    found[count++].flags = entry->ifa_flags;
+    strncpy((*found)[count].name, entry->ifa_name, IFNAMSIZ - 1);
+    (*found)[count++].address = ((struct sockaddr_in *)entry->ifa_addr)->sin_addr.s_addr;
   }
   freeifaddrs(list);
 #endif
-  return count;
+  if (*found != NULL) return count;
+  errno = ENOMEM;
+  return -1;
+}
+
+#if HAVE_SETNS
+#ifndef SIOCGSKNS
+#define SIOCGSKNS 0x894C /* <linux/sockios.h>, Linux 4.10; it and glibc's headers disagree */
+#endif
+struct ipv4_listing {
+  int netns;
+  struct if_nameindex *found;
+};
+
+static inline void *ipv4_list_there(void *listing) {
+  struct ipv4_listing *mine = listing;
+  if (setns(mine->netns, CLONE_NEWNET) == 0) mine->found = if_nameindex();
+  return NULL;
+}
+#endif
+
+/* All interfaces of the socket's network namespace, with or without addresses; NULL if the process
+ * may not look. No request of a socket lists them, so a thread of its own goes there: this one has
+ * to stay where it is. The caller owes if_freenameindex(). */
+static inline struct if_nameindex *ipv4_interfaces_there(int fd) {
+#if HAVE_SETNS
+  struct ipv4_listing listing = {ioctl(fd, SIOCGSKNS), NULL};
+  sigset_t all, before;
+  pthread_t thread;
+  if (listing.netns < 0) return NULL;
+  sigfillset(&all); /* signals are for the program's own threads */
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  if (pthread_create(&thread, NULL, ipv4_list_there, &listing) == 0) pthread_join(thread, NULL);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  close(listing.netns);
+  return listing.found;
+#else
+  (void)fd;
+  return if_nameindex();
+#endif
 }
 
 /* Batches: one system call where there is one for it, else the first message alone.

@@ -109,6 +109,13 @@ cdef extern from "compat.h" nogil:
         IFNAMSIZ
     int IFF_UP, IFF_MULTICAST
 
+    struct nameindex "if_nameindex":
+        unsigned int if_index
+        char *if_name
+
+    nameindex *if_nameindex()
+    void if_freenameindex(nameindex *list)
+
     # <linux/filter.h>, <linux/errqueue.h>
     struct sock_filter:
         uint16_t code
@@ -139,14 +146,15 @@ cdef extern from "compat.h" nogil:
     int close(int fd)
 
     # compat.h's own
-    struct ipv4_interface:
+    struct ipv4_address:
         char name[IFNAMSIZ]
         uint32_t address
-        unsigned int flags
 
     int interface_index "ipv4_interface_index"(int fd, const char *name)
     int interface_name "ipv4_interface_name"(int fd, int index, char *name)
-    int interfaces "ipv4_interfaces"(int fd, ipv4_interface *found, int room)
+    int interface_flags "ipv4_interface_flags"(int fd, const char *name)
+    int addresses "ipv4_addresses"(int fd, ipv4_address **found)
+    nameindex *interfaces_there "ipv4_interfaces_there"(int fd) nogil
     int waker_open "ipv4_waker_open"(int *ends)
     void waker_close "ipv4_waker_close"(int *ends)
     void waker_signal "ipv4_waker_signal"(int *ends)

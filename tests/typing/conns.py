@@ -87,6 +87,7 @@ def one_peer(conn: PacketConn, raw: RawConn, stream: Conn) -> None:
 
 def groups(conn: PacketConn, group: str) -> None:
     conn.join_group(group)
+    assert_type(conn.interface(2), Interface)
     conn.leave_group(IPv4Address(group), "eth0")
     conn.join_source_specific_group(group, "192.0.2.1", 2)
     conn.leave_source_specific_group(group, "192.0.2.1", 2)

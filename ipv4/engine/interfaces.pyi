@@ -1,0 +1,7 @@
+from typing import SupportsIndex
+
+from ..interface import Interface
+from .sockopt import OptionDoor
+
+class InterfaceLookup(OptionDoor):
+    def interface(self, index: SupportsIndex) -> Interface: ...
