@@ -161,6 +161,7 @@ SUBJECTS = [
 BY_MODULE = {
     "ipv4.engine.endpoint": "life",
     "ipv4.engine.interfaces": "life",
+    "ipv4.engine.connection": "life",
     "ipv4.conn": "life",
     "ipv4.engine.multicast": "groups",
     "ipv4.filtering": "filters",
@@ -539,7 +540,9 @@ def find_module(app, module, fullname):
             return defining_class(owner, parts[-1]).__module__
         except StopIteration:
             return None
-    return getattr(getattr(owner, parts[-1], None), "__module__", None)
+    found = getattr(getattr(owner, parts[-1], None), "__module__", None)
+    # Whose own names have entries: links back from a module's source have one prefix.
+    return module if found == "ipv4.datagrams" else found
 
 
 def find_source(app, module):
