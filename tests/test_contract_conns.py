@@ -72,7 +72,7 @@ def test_what_each_constructor_takes():
 
 @pytest.mark.parametrize("cls", [Conn, PacketConn, RawConn])
 def test_what_no_constructor_takes(cls):
-    for bad in (None, 3, "socket", object()):
+    for bad in (None, 3.5, True, "socket", object()):
         with pytest.raises((TypeError, AttributeError)):
             cls(bad)
     closed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -310,6 +310,8 @@ cdef class Batches(Segments):
                 writing and (err == EIO or err == EINVAL or err == EMSGSIZE)
                 and segment_of(&headers[0].msg_hdr)
             ):
+                if err == EIO:  # the interface cannot cut: at once and from then on
+                    self.segmenting = False
                 return self.cut_first(headers, flags, gone, errors)
             else:
                 self.retry_or_raise(err, fd, flags, writing, attempt,
