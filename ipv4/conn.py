@@ -119,6 +119,13 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connect
 
     __slots__ = ("__weakref__", "_local_before")
 
+    # CPython 3.11 looks an inherited method up through all bases at each `conn.read_from(...)`;
+    # a name that the class owns itself is found at once.
+    read_from = PacketTransfer.read_from
+    write_to = PacketTransfer.write_to
+    read_batch = PacketTransfer.read_batch
+    write_batch = PacketTransfer.write_batch
+
     def __init__(self, sock):
         super().__init__(sock)
 
@@ -263,6 +270,12 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
     """
 
     __slots__ = ("__weakref__",)
+
+    # As in PacketConn.
+    read_from = RawTransfer.read_from
+    write_to = RawTransfer.write_to
+    read_batch = RawTransfer.read_batch
+    write_batch = RawTransfer.write_batch
 
     def __init__(self, sock):
         super().__init__(sock)

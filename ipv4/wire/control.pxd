@@ -104,6 +104,8 @@ cdef class ControlMessage:
 
     cdef int take(self, const Told *told, const void *data, size_t length,
                   bint errors) except -1
+    cdef int take_rare(self, const Told *told, const void *data, size_t length,
+                       bint errors) except -1
     cdef uint32_t to_send(self) noexcept
     cdef int set_bit(self, uint32_t bit, bint on) noexcept
     cdef size_t encoding_room(self) noexcept

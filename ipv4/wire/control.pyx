@@ -743,15 +743,8 @@ send_tos=None, send_options=None, extra=())
         `errors` says whether entries of the error queue are kept in `extra`.
         """
         cdef uint32_t present = told.present
-        cdef bytes options = self._options, extra = self._extra
-        cdef size_t unknown = told.unknown_space
-        if present & OPTIONS:
-            options = PyBytes_FromStringAndSize(<const char *>told.options, told.options_size)
-        if told.error != NULL and not errors:
-            unknown -= CMSG_SPACE(told.error_size)
-        if unknown:
-            extra = copy_unknown(data, length, unknown, errors)
-            present |= EXTRA
+        if present & OPTIONS or told.unknown_space:
+            present |= self.take_rare(told, data, length, errors)
         if present & TTL:
             self._ttl = told.ttl
         if present & INTERFACE:
@@ -770,12 +763,27 @@ send_tos=None, send_options=None, extra=())
                 self._original_port = told.original_port
             if present & SEGMENT_SIZE:
                 self._segment_size = told.segment_size
-            self._options = options
-            self._extra = extra
             self.from_kernel |= present & (SEGMENT_SIZE | EXTRA)
         # The two that are 0 when absent have no bit, so that messages can be compared.
         self.present |= present & ~(TTL | INTERFACE | OPTIONS)
         return 0
+
+    cdef int take_rare(self, const Told *told, const void *data, size_t length,
+                       bint errors) except -1:
+        """The part of `take` that needs memory; returns the bit of what it kept, if any."""
+        cdef bytes options = self._options, extra
+        cdef size_t unknown = told.unknown_space
+        if told.present & OPTIONS:
+            options = PyBytes_FromStringAndSize(<const char *>told.options, told.options_size)
+        if told.error != NULL and not errors:
+            unknown -= CMSG_SPACE(told.error_size)
+        if not unknown:
+            self._options = options
+            return 0
+        extra = copy_unknown(data, length, unknown, errors)
+        self._options = options
+        self._extra = extra
+        return EXTRA
 
     cdef int32_t segment_to_send(self) noexcept:
         """Segment size that a program asked for, 0 when none (a received one does not count)."""
