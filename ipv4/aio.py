@@ -284,9 +284,9 @@ class Batches:
         if n == 0:
             n = await self.conn._call(READ, conn.read_batch, (self.batch,), 0, dry)
         kind.left -= n + CALL
-        if n < self.size:
-            if n == 0:
-                raise ValueError("batch holds no message any more")
+        if n == 0:
+            raise ValueError("batch holds no message any more")
+        if conn._left_none(n, self.size):
             self.gate = conn._watch(kind, kind.here(), READ)
             self.edges = self.gate.edges
         return n

@@ -128,7 +128,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._loop.call_soon(self._read)  # what else is there is told no second time
             self._protocol.error_received(error)
             return
-        if n == self._count:
+        if not conn._left_none(n, self._count):
             self._loop.call_soon(self._read)
         self._heads = enumerate(self._batch.heads(n))
         self._deliver()

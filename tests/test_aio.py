@@ -688,7 +688,9 @@ async def test_write_all_sends_the_list_as_it_was():
             await anyio.wait_all_tasks_blocked()
             messages.insert(0, Message(b"new", addr=conn.local_addr))
         batch = MessageBatch(9, 3)
-        assert await conn.read_batch(batch) == 6
+        n = 0
+        while n < 6:  # a batch moves one message where there is no recvmmsg
+            n += await conn.read_batch(batch[n:])
         assert [bytes(batch[i].buffers[0][:1]) for i in range(6)] == [b"%d" % i for i in range(6)]
 
 

@@ -126,6 +126,14 @@ def test_write_all_sends_everything_once(conn):
 # Payloads, peers, answers
 
 
+def read_all(conn, batch, count):
+    """Read `count` messages: without recvmmsg a call brings one."""
+    n = 0
+    while n < count:
+        n += conn.read_batch(batch[n:])
+    return n
+
+
 @pytest.fixture
 def loop():
     """Return a conn that tells what a batch can show, and its address."""
@@ -140,7 +148,7 @@ def test_payloads_and_peers(loop):
     batch = MessageBatch(4, 16)
     loop.write_to(b"one", loop.local_addr)
     loop.write_to(b"", loop.local_addr)
-    assert loop.read_batch(batch) == 2
+    assert read_all(loop, batch, 2) == 2
     assert [bytes(p) for p in batch.payloads(2)] == [b"one", b""]
     assert list(batch.peers(2)) == [loop.local_addr] * 2
     assert list(batch.peers()) == [loop.local_addr] * 2 + [None] * 2
@@ -191,7 +199,7 @@ def test_what_a_read_did_not_reach_is_untouched(loop):
     batch = MessageBatch(4, 100, flags)
     for text in (b"one", b"two"):
         loop.write_to(text, loop.local_addr)
-    assert loop.read_batch(batch) == 2
+    assert read_all(loop, batch, 2) == 2
     second = batch[1].n, batch[1].nn, batch[1].control, batch[1].flags
     batch[2].oob = ControlMessage(send_ttl=9).marshal()
     loop.write_to(b"three", loop.local_addr)
@@ -241,7 +249,7 @@ def test_answers_leave_from_the_address_that_was_asked():
         batch.reply(n)  # answers stay what they are
         assert list(ifindexes) == seen
         assert list(batch.dsts[:n]) == list(batch.spec_dsts[:n]) != [0] * n
-        assert server.write_batch(batch[:n]) == n
+        assert server.write_all(batch[:n]) == []
         for i in range(n):
             buf = bytearray(32)
             size, cm, src = client.read_from(buf)
@@ -342,7 +350,7 @@ def test_split(joined):
     assert (cm.segment_size, str(cm.dst)) == (None, "127.0.0.1")
     # A row can be answered or sent on as if it had come alone.
     into[1:4].reply()
-    assert conn.write_batch(into[1:4]) == 3
+    assert conn.write_all(into[1:4]) == []
     sender.set_read_deadline(time.monotonic() + 20)
     assert sender.read_from(bytearray(2000))[0] == 1000
 

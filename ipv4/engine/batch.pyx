@@ -50,6 +50,10 @@ cdef class Batches(Segments):
         """Whether batches go one system call a message, for lack of recvmmsg and sendmmsg."""
         return self.without_mmsg or not (c.HAVE_RECVMMSG and c.HAVE_SENDMMSG)
 
+    def _left_none(self, Py_ssize_t n, Py_ssize_t size):
+        """Whether a read of `n` messages into room for `size` left none behind: an edge is new."""
+        return n < size and c.HAVE_RECVMMSG != 0
+
     def read_batch(self, ms, flags=0):
         """Receive several datagrams in one system call (recvmmsg(2)).
 
