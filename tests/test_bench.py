@@ -37,6 +37,7 @@ def changed(tmp_path, changes):
     return folder
 
 
+@pytest.mark.unsanitized  # with an environment of its own, without their runtime
 def test_no_program_but_the_compiler_is_needed(tmp_path):
     for name in ("cc", "as", "ld"):
         (tmp_path / name).symlink_to(shutil.which(name))
