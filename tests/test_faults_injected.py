@@ -82,6 +82,9 @@ def test_enosys_is_met_once(tmp_path):
 @pytest.mark.unsanitized
 def test_a_read_error_met_late_comes_out_of_a_read():
     """Without recvmmsg: the error behind a batch's second message is the next read's own."""
+    with PacketConn.udp(("127.0.0.1", 0)) as conn:
+        if conn._sends_singly():
+            pytest.skip("portable build: a batch has no second message")
     code = (
         "from ipv4 import Message, PacketConn\n"
         "with PacketConn.udp(('127.0.0.1', 0)) as conn, PacketConn.udp(('127.0.0.1', 0)) as peer:\n"
