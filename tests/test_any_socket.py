@@ -316,6 +316,7 @@ NATIVE = {
 }
 
 
+@pytest.mark.unsanitized  # greenlets move C stacks, of which ASAN does not hear
 @pytest.mark.parametrize("patched", [False, True], ids=["as it is", "patched"])
 @pytest.mark.parametrize("stack", STACKS)
 def test_waits_of_one_greenlet_let_others_go_on(stack, patched):
