@@ -22,7 +22,7 @@ except ImportError:
     raise ImportError(f"ipv4 does not support {sys.platform}: it has no sockets") from None
 
 try:
-    from .wire.boundary import __name__ as _built  # noqa: F401
+    from .wire.arguments import __name__ as _built  # noqa: F401
 except ModuleNotFoundError as error:
     import sys
     from os.path import dirname, exists, join
@@ -45,7 +45,8 @@ from .engine.message import Message
 from .engine.message_batch import MessageBatch
 from .filtering import ICMPFilter
 from .wire.checksum import checksum, pseudo_header
-from .wire.control import ControlMessage, new_control_message
+from .wire.cmsg import new_control_message
+from .wire.control import ControlMessage
 from .wire.header import Header, parse_header
 
 __all__ = [

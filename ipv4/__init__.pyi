@@ -19,7 +19,8 @@ from .filtering import ICMPFilter
 from .interface import Interface, MemoryInfo
 from .trials import features
 from .wire.checksum import checksum, pseudo_header
-from .wire.control import ControlMessage, new_control_message
+from .wire.cmsg import new_control_message
+from .wire.control import ControlMessage
 from .wire.header import Header, parse_header
 
 __version__: str

@@ -9,7 +9,8 @@ from .engine.multicast import Membership
 from .engine.packet import PacketTransfer, RawTransfer
 from .filtering import Filtering
 from .options import DatagramOptions, IntOption, Option, RawOptions, UnicastOptions
-from .wire.boundary import bind_address, integer, shown
+from .wire.address import bind_address
+from .wire.arguments import integer, shown
 
 __all__ = ["Conn", "PacketConn", "RawConn"]
 

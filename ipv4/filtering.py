@@ -5,7 +5,7 @@ from _thread import RLock
 
 from .engine.connection import attached_program, drain
 from .engine.kernel import KERNEL
-from .wire.boundary import integer
+from .wire.arguments import integer
 
 __all__ = ["Filtering", "ICMPFilter"]
 

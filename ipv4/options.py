@@ -12,7 +12,7 @@ from socket import IPPROTO_ICMP, SOCK_RAW, SOCK_STREAM
 
 from .engine.connection import queued
 from .engine.kernel import KERNEL, LEVEL, SINCE
-from .wire.boundary import integer, shown
+from .wire.arguments import integer, shown
 
 __all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions", "rows"]
 

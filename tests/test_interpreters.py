@@ -46,7 +46,7 @@ except ImportError as error:
 """
 
 WORKS = "works: 8 True"
-NOT_SUPPORTED = "refused: module ipv4.wire.boundary does not support loading in subinterpreters"
+NOT_SUPPORTED = "refused: module ipv4.wire.arguments does not support loading in subinterpreters"
 SECOND = (
     "refused: Interpreter change detected - this module can only be loaded into one interpreter"
     " per process."

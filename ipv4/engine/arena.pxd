@@ -1,8 +1,8 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uintptr_t
 
 from ..libc.socket cimport iovec, mmsghdr, sockaddr_in
-from ..wire.boundary cimport Peers
-from ..wire.control cimport Told
+from ..wire.address cimport Peers
+from ..wire.cmsg cimport Told
 
 
 cdef struct Span:

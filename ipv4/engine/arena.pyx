@@ -22,8 +22,8 @@ from ..libc.socket cimport (
     ntohs,
     sockaddr_in,
 )
-from ..wire.boundary cimport forget_peers, peer_of
-from ..wire.control cimport Told, put, read_told
+from ..wire.address cimport forget_peers, peer_of
+from ..wire.cmsg cimport Told, put, read_told
 from .process cimport generation, survives, this_thread
 
 cdef enum:

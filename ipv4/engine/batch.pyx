@@ -6,7 +6,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBADF, EINTR, EINVAL, EIO, EMSGSIZE, ENOSYS, errno
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uintptr_t
 
-from ..wire.boundary cimport as_flags, as_int, os_error
+from ..wire.arguments cimport as_flags, as_int, os_error
 from .arena cimport Arena, Span
 from .coalesce cimport Runs, join, room_for, run_length
 from .endpoint cimport Attempt

@@ -8,7 +8,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
-from ..wire.boundary cimport address_text, as_sockaddr, os_error, peer_tuple
+from ..wire.address cimport address_text, as_sockaddr, peer_tuple
+from ..wire.arguments cimport os_error
 from .endpoint cimport Endpoint
 from ..libc cimport socket as c
 from ..libc.socket cimport ntohs, sockaddr, sockaddr_in, socklen_t

@@ -14,7 +14,7 @@ from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from libc.errno cimport EBADF
 
-from ..wire.boundary cimport shown
+from ..wire.arguments cimport shown
 from .process cimport generation
 
 import socket

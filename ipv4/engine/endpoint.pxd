@@ -1,4 +1,4 @@
-from ..wire.boundary cimport Peers
+from ..wire.address cimport Peers
 from .process cimport generation
 from .interfaces cimport InterfaceLookup
 from .wait cimport NEVER, Attempt

@@ -5,7 +5,8 @@ from libc.string cimport memset
 
 from ..libc cimport socket as c
 from ..libc.socket cimport sockaddr, sockaddr_in, socklen_t
-from ..wire.boundary cimport forget_peers, os_error, peer_tuple
+from ..wire.address cimport forget_peers, peer_tuple
+from ..wire.arguments cimport os_error
 from .interfaces cimport InterfaceLookup
 
 

@@ -6,8 +6,10 @@ from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.stdint cimport INT32_MAX, int32_t
 from libc.string cimport memcpy, memset
 
-from ..wire.boundary cimport address_object, as_int, os_error, peer_tuple
-from ..wire.control cimport CONTROL_ROOM, ControlMessage, Told, control_of_report
+from ..wire.address cimport address_object, peer_tuple
+from ..wire.arguments cimport as_int, os_error
+from ..wire.cmsg cimport CONTROL_ROOM, Told
+from ..wire.control cimport ControlMessage, control_of_report
 from .batch cimport Batches
 from .retry cimport Incoming, is_named, raise_cut_control
 from .wait cimport ERRORS, Attempt

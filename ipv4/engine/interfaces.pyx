@@ -12,7 +12,7 @@ from ..interface import Interface
 
 from ..libc cimport socket as c
 from ..libc.socket cimport ipv4_address, nameindex
-from ..wire.boundary cimport as_int, os_error, shown
+from ..wire.arguments cimport as_int, os_error, shown
 from .sockopt cimport OptionDoor
 
 cdef enum:

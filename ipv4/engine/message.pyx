@@ -15,7 +15,8 @@ from libc.stdint cimport INT32_MAX, UINT32_MAX, int16_t, int32_t, uint16_t, uint
 from libc.string cimport memcpy
 
 from ..libc.socket cimport MSG_CTRUNC, iovec, mmsghdr, ntohs, sockaddr_in
-from ..wire.boundary cimport as_int, as_sockaddr, c_GetBuffer, get_buffer, peer_tuple
+from ..wire.address cimport as_sockaddr, peer_tuple
+from ..wire.arguments cimport as_int, c_GetBuffer, get_buffer
 from ..wire.control cimport control_from_kernel
 from .arena cimport Arena, Span
 from .process cimport generation, survives, this_thread

@@ -16,18 +16,10 @@ from ..libc.socket cimport (
     ntohs,
     sockaddr_in,
 )
-from ..wire.boundary cimport as_int, peer_of, shown
-from ..wire.control cimport (
-    ALL_FLAGS,
-    SLOT_CONTROL,
-    Told,
-    Walk,
-    answers_to,
-    flags_space,
-    put,
-    step,
-    walk_over,
-)
+from ..wire.address cimport peer_of
+from ..wire.arguments cimport as_int, shown
+from ..wire.cmsg cimport ALL_FLAGS, SLOT_CONTROL, Told, Walk, flags_space, put, step, walk_over
+from ..wire.control cimport answers_to
 from .arena cimport Arena, Column, Span
 from .message cimport slot
 

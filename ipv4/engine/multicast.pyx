@@ -7,7 +7,8 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memset
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 
-from ..wire.boundary cimport address_object, as_address, os_error, shown
+from ..wire.address cimport address_object, as_address
+from ..wire.arguments cimport os_error, shown
 from .endpoint cimport Endpoint
 from ..libc cimport socket as c
 from ..libc.socket cimport (

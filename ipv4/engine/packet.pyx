@@ -16,7 +16,8 @@ from libc.errno cimport errno
 from libc.stdint cimport INT32_MAX
 from libc.string cimport memcpy, memmove, memset
 
-from ..wire.boundary cimport as_flags, as_int, as_sockaddr, get_buffer, peer_of, shown
+from ..wire.address cimport as_sockaddr, peer_of
+from ..wire.arguments cimport as_flags, as_int, get_buffer, shown
 from ..wire.control cimport ControlMessage
 from .endpoint cimport Attempt
 from .errqueue cimport ErrorQueue

@@ -21,7 +21,7 @@ from ..libc.socket cimport (
     watch_drain,
     watch_open,
 )
-from ..wire.boundary cimport os_error
+from ..wire.arguments cimport os_error
 from .process cimport generation
 from .wait cimport NEVER, WRITE, Waiting
 

@@ -1,8 +1,10 @@
 from cpython.mem cimport PyMem_Free
 from libc.stdint cimport int32_t, uint32_t
 
-from ..wire.boundary cimport Peers, as_flags, peer_of
-from ..wire.control cimport CONTROL_ROOM, SEND_ROOM, ControlMessage, control_from_kernel
+from ..wire.address cimport Peers, peer_of
+from ..wire.arguments cimport as_flags
+from ..wire.cmsg cimport CONTROL_ROOM, SEND_ROOM
+from ..wire.control cimport ControlMessage, control_from_kernel
 from .endpoint cimport Attempt, Endpoint
 from ..libc.socket cimport iovec, msghdr, sockaddr_in
 

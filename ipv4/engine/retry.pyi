@@ -3,7 +3,7 @@ from typing import SupportsIndex
 from typing_extensions import disjoint_base
 
 from ..constants import ControlFlags
-from ..wire.control import RECEIVE_OPTIONS as RECEIVE_OPTIONS
+from ..wire.cmsg import RECEIVE_OPTIONS as RECEIVE_OPTIONS
 from .endpoint import Endpoint
 
 @disjoint_base

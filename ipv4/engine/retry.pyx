@@ -28,15 +28,10 @@ from libc.errno cimport (
 from libc.stdint cimport int32_t, uint32_t
 from libc.string cimport memset
 
-from ..wire.boundary cimport address_text, as_int, os_error
-from ..wire.control cimport (
-    ALL_FLAGS,
-    CONTROL_ROOM,
-    SEND_ROOM,
-    ControlMessage,
-    Told,
-    read_told,
-)
+from ..wire.address cimport address_text
+from ..wire.arguments cimport as_int, os_error
+from ..wire.cmsg cimport ALL_FLAGS, CONTROL_ROOM, SEND_ROOM, Told, read_told
+from ..wire.control cimport ControlMessage
 from .endpoint cimport Attempt, Endpoint
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -53,7 +48,7 @@ from ..libc.socket cimport (
     socklen_t,
 )
 
-from ..wire.control import RECEIVE_OPTIONS
+from ..wire.cmsg import RECEIVE_OPTIONS
 
 # Options whose state can be asked, and that bring control messages when on.
 cdef tuple TELLING = tuple(

@@ -8,8 +8,8 @@ from libc.errno cimport EBADF, EINVAL, EIO, EMSGSIZE, errno
 from libc.stdint cimport uint16_t
 from libc.string cimport memcpy
 
-from ..wire.boundary cimport shown
-from ..wire.control cimport Walk, step, walk_over
+from ..wire.arguments cimport shown
+from ..wire.cmsg cimport Walk, step, walk_over
 from .endpoint cimport Attempt
 from .retry cimport Transfer, releases
 from ..libc cimport socket as c

@@ -7,7 +7,7 @@ from libc.string cimport memset
 
 from ..libc cimport socket as c
 from ..libc.socket cimport socklen_t
-from ..wire.boundary cimport os_error
+from ..wire.arguments cimport os_error
 from .readiness cimport Watched
 
 import sys

@@ -26,7 +26,7 @@ from ..libc.socket cimport (
     waker_open,
     waker_signal,
 )
-from ..wire.boundary cimport os_error, shown
+from ..wire.arguments cimport os_error, shown
 from .descriptor cimport Descriptor, raise_closed
 from .process cimport generation, survives, this_thread
 

@@ -5,7 +5,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from .boundary cimport as_address, as_int, get_buffer
+from .address cimport as_address
+from .arguments cimport as_int, get_buffer
 from ..libc.socket cimport ntohs
 
 cdef enum:

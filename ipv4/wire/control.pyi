@@ -9,9 +9,7 @@ from ..types import Host
 _Extra: TypeAlias = tuple[SupportsIndex, SupportsIndex, Buffer]
 
 ATTRIBUTES: Final[tuple[str, ...]]
-RECEIVE_OPTIONS: Final[tuple[tuple[int, int, int, str, int, tuple[str, ...], str], ...]]
 
-def new_control_message(flags: SupportsIndex) -> bytearray: ...
 def rebuild(values: dict[str, object], from_kernel: int) -> ControlMessage: ...
 
 @final

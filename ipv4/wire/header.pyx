@@ -6,7 +6,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
-from .boundary cimport ZERO, address_object, address_text, as_address, as_int, get_buffer, shown
+from .address cimport address_object, address_text, as_address
+from .arguments cimport ZERO, as_int, get_buffer, shown
 from .checksum cimport finish_sum, sum_words
 from ..libc.socket cimport htons, ntohs
 

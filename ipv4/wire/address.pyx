@@ -1,22 +1,15 @@
-"""Where Python values become C values, and C results become Python values or exceptions.
+"""IPv4 addresses: every form that a caller may give, and the forms that the library gives back."""
 
-Everything that a caller hands in passes through here once: integers (through ``__index__``, with
-a range), buffers, addresses. Each refusal names the argument and what was given.
-"""
-
-from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.exc cimport PyErr_Clear, PyErr_ExceptionMatches, PyErr_Occurred
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from libc.stdint cimport UINT32_MAX, int64_t, uint16_t, uint32_t
-from libc.string cimport memcpy, memset, strerror
+from libc.string cimport memcpy, memset
 
+from .arguments cimport as_int, shown
 from ..libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
-
-from operator import index
 
 
 cdef extern from "Python.h":
@@ -28,7 +21,6 @@ cdef extern from "Python.h":
     unsigned char *PyUnicode_1BYTE_DATA(object text)
 
 
-cdef object ZERO = 0
 cdef object IPv4Address = None  # see address_class
 
 
@@ -39,106 +31,6 @@ cdef object address_class():
         from ipaddress import IPv4Address as found
         IPv4Address = found
     return IPv4Address
-
-
-cdef extern from "structmember.h":
-    enum:
-        T_OBJECT_EX
-        READONLY
-
-
-cdef extern from *:
-    """
-    static int ipv4_put_in_type(PyTypeObject *owner, const char *name, PyObject *descriptor) {
-      if (descriptor == NULL) return -1;
-      int status = PyDict_SetItemString(owner->tp_dict, name, descriptor);
-      Py_DECREF(descriptor);
-      PyType_Modified(owner);
-      return status;
-    }
-    """
-    int ipv4_put_in_type(type owner, const char *name, PyObject *descriptor) except -1
-
-
-cdef extern from "Python.h":
-    PyObject *PyDescr_NewMember(type owner, PyMemberDef *field) except NULL
-
-
-cdef PyMemberDef member(const char *name, Py_ssize_t offset, const char *doc) noexcept:
-    """Description of a field of a class that holds an object, for `plain_attribute`."""
-    cdef PyMemberDef field
-    field.name = name
-    field.type = T_OBJECT_EX
-    field.offset = offset
-    field.flags = READONLY
-    field.doc = doc
-    return field
-
-
-cdef int plain_attribute(type owner, PyMemberDef *field) except -1:
-    """Let the interpreter read a field by its offset, without calling a getter.
-
-    That is a tenth of the instructions of a property. The field always holds an object, and the
-    class sets it by `__setattr__`; `field` must live as long as the process.
-    """
-    return ipv4_put_in_type(owner, field.name, PyDescr_NewMember(owner, field))
-
-
-cpdef str shown(object value):
-    """The value for an error message: its repr, cut, and never an exception of its own."""
-    try:
-        text = repr(value)
-    except Exception:
-        text = f"<{type(value).__name__} object whose repr fails>"
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-cdef int64_t as_int(object value, int64_t low, int64_t high, str name) except? -1:
-    """value through ``__index__``, checked to lie in low..high; errors name the argument."""
-    cdef int overflow = 0
-    cdef int64_t result
-    if not PyLong_CheckExact(value):
-        try:
-            value = index(value)
-        except TypeError:
-            raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
-    result = PyLong_AsLongLongAndOverflow(value, &overflow)
-    if overflow or result < low or result > high:
-        raise ValueError(f"{name} must be in {low}..{high}, not {shown(value)}")
-    return result
-
-
-def integer(value, low, high, name):
-    """`as_int` for the modules that are not compiled."""
-    return as_int(value, low, high, name)
-
-
-cdef int refuse_buffer(object exporter, bint writable, str name) except -1:
-    """Say why a buffer was not given: the exporter's own error, or one that names the argument."""
-    if PyErr_Occurred() == NULL:
-        raise MemoryError()  # so short of it that there was none to say so
-    if PyObject_CheckBuffer(exporter):
-        if PyErr_ExceptionMatches(ValueError):  # a memoryview released, a mapping closed
-            PyErr_Clear()
-            raise ValueError(f"{name} must be open memory, not {shown(exporter)}")
-        if not PyErr_ExceptionMatches(BufferError):
-            return -1
-        PyErr_Clear()
-        if writable and is_readonly(exporter):
-            raise TypeError(f"{name} must be writable, not a read-only {type(exporter).__name__}")
-        raise BufferError(
-            f"{name} must be one contiguous piece of memory: {shown(exporter)} is not"
-        )
-    PyErr_Clear()
-    raise TypeError(f"{name} must be a bytes-like object, not {type(exporter).__name__}")
-
-
-cdef bint is_readonly(object exporter):
-    try:
-        with memoryview(exporter) as view:
-            return view.readonly
-    except Exception:
-        return False
 
 
 cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noexcept nogil:
@@ -318,9 +210,3 @@ cdef void forget_peers(Peers *peers) noexcept:
     for i in range(PEERS):
         Py_XDECREF(<PyObject *>peers.tuples[i])
         peers.tuples[i] = NULL
-
-
-cdef object os_error(int err, str what):
-    """An OSError (of the subclass that errno asks for) that says what was attempted."""
-    cdef str reason = strerror(err).decode("utf-8", "replace")
-    return OSError(err, f"{reason}: {what}" if what else reason)

@@ -1,0 +1,6 @@
+# What the modules that are not compiled use; the rest are C functions.
+
+from typing import Any
+
+def integer(value: Any, low: int, high: int, name: str) -> int: ...
+def shown(value: Any) -> str: ...

@@ -1,0 +1,243 @@
+"""The bytes of control messages (cmsg(3)): one walk over them, one reading, one writing.
+
+    cmsg_len                               next one
+    |---- CMSG_LEN(n) ----|
+    [len ][level][type][data, n bytes][pad][len ][level][type] ...
+    |---------- CMSG_SPACE(n) ------------|
+
+Lengths come from the kernel or from a caller: each is compared with what is left of the buffer
+before a byte of data is looked at (cmsg(3), ip(7)). `step` walks over messages, `read_told` is the
+one reading of them: attributes of a `ControlMessage` and columns of a batch are made from it.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from .arguments cimport as_int
+from ..libc cimport socket as c
+from ..libc.socket cimport (
+    CMSG_LEN,
+    CMSG_SPACE,
+    IP_PKTINFO,
+    IP_RECVERR,
+    IP_RECVOPTS,
+    IP_RECVORIGDSTADDR,
+    IP_TOS,
+    IP_TTL,
+    IPPROTO_IP,
+    SCM_TIMESTAMPING,
+    SCM_TIMESTAMPNS,
+    SO_RXQ_OVFL,
+    SOL_SOCKET,
+    SOL_UDP,
+    UDP_GRO,
+    cmsghdr,
+    in_pktinfo,
+    sockaddr_in,
+    timespec,
+)
+
+
+# What `ControlFlags` ask for: flags, level, option, the option's name, bytes of control data that
+# it brings, attributes that it fills, and the Linux that brought it. None takes a privilege.
+RECEIVE_OPTIONS = (
+    (1, IPPROTO_IP, c.IP_RECVTTL, "IP_RECVTTL", CMSG_SPACE(sizeof(int)), ("ttl",), "2.2"),
+    (2 | 4 | 8, IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO", CMSG_SPACE(sizeof(in_pktinfo)),
+     ("dst", "spec_dst", "ifindex"), "2.2"),
+    (16, IPPROTO_IP, c.IP_RECVTOS, "IP_RECVTOS", CMSG_SPACE(1), ("tos", "ecn"), "2.2"),
+    (32, SOL_SOCKET, c.SO_TIMESTAMPNS, "SO_TIMESTAMPNS", CMSG_SPACE(sizeof(timespec)),
+     ("timestamp",), "2.6.22"),
+    (64, SOL_SOCKET, SO_RXQ_OVFL, "SO_RXQ_OVFL", CMSG_SPACE(sizeof(uint32_t)), ("drops",),
+     "2.6.33"),
+    (128, IPPROTO_IP, IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", CMSG_SPACE(sizeof(sockaddr_in)),
+     ("original_dst",), "2.6.29"),
+    (256, SOL_UDP, UDP_GRO, "UDP_GRO", CMSG_SPACE(sizeof(int)), ("segment_size",), "5.0"),
+    (512, IPPROTO_IP, IP_RECVOPTS, "IP_RECVOPTS", CMSG_SPACE(MAX_OPTIONS), ("options",), "2.2"),
+)
+
+
+cdef size_t flags_space(int flags) noexcept:
+    """Bytes of control data that a packet brings when these flags are on."""
+    cdef size_t space = 0
+    for row in RECEIVE_OPTIONS:
+        if flags & <int>row[0]:
+            space += <size_t>row[4]
+    return space
+
+
+def new_control_message(flags):
+    """A buffer with room for the control messages that `flags` ask for, and no more.
+
+    Parameters
+    ----------
+    flags : ControlFlags
+        As given to ``set_control_message``.
+
+    Returns
+    -------
+    bytearray
+        Zeroed; empty when no flag is given. To be used as `Message.oob`.
+
+    Raises
+    ------
+    ValueError
+        If `flags` holds an unknown bit.
+    """
+    return bytearray(flags_space(<int>as_int(flags, 0, ALL_FLAGS, "flags")))
+
+
+# Reading
+
+cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept nogil:
+    """Read control bytes into `told`, which is zeroed, up to the first malformed message.
+
+    Returns how many bytes were read: fewer than `length` when a malformed one came. What is too
+    short to hold its value tells nothing; an index below zero is no interface, a segment size
+    beyond 65535 none: hostile numbers, not values.
+    """
+    cdef Walk walk
+    cdef in_pktinfo info
+    cdef sockaddr_in name
+    cdef timespec stamps[3]
+    cdef int32_t value
+    cdef int found
+    walk_over(&walk, data, length)
+    while True:
+        found = step(&walk)
+        if found <= 0:
+            return <Py_ssize_t>(length if found == 0 else length - walk.left)
+        if walk.level == IPPROTO_IP:
+            if walk.type == IP_PKTINFO:
+                if walk.size >= sizeof(info):
+                    memcpy(&info, walk.body, sizeof(info))
+                    told.ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
+                    told.dst = info.ipi_addr.s_addr
+                    told.spec_dst = info.ipi_spec_dst.s_addr
+                    told.present |= INTERFACE | DST | SPEC_DST
+                continue
+            if walk.type == IP_TTL:
+                if walk.size >= 1:
+                    told.ttl = octet(walk.body, walk.size)
+                    told.present |= TTL
+                continue
+            if walk.type == IP_TOS:
+                if walk.size >= 1:
+                    told.tos = octet(walk.body, walk.size)
+                    told.present |= TOS
+                continue
+            if walk.type == IP_RECVOPTS:
+                if 0 < walk.size <= MAX_OPTIONS:
+                    told.options = walk.body
+                    told.options_size = <uint8_t>walk.size
+                    told.present |= OPTIONS
+                continue
+            if walk.type == IP_RECVORIGDSTADDR:
+                if walk.size >= sizeof(name):
+                    memcpy(&name, walk.body, sizeof(name))
+                    told.original_addr = name.sin_addr.s_addr
+                    told.original_port = name.sin_port
+                    told.present |= ORIGINAL_DST
+                continue
+            if walk.type == IP_RECVERR:
+                told.error = walk.body
+                told.error_size = walk.size
+        elif walk.level == SOL_SOCKET:
+            if walk.type == SCM_TIMESTAMPNS:
+                if walk.size >= sizeof(timespec):
+                    memcpy(stamps, walk.body, sizeof(timespec))
+                    told.timestamp = nanoseconds(&stamps[0])
+                    told.present |= TIMESTAMP
+                continue
+            if walk.type == SCM_TIMESTAMPING:
+                if walk.size >= sizeof(stamps):
+                    memcpy(stamps, walk.body, sizeof(stamps))
+                    # The hardware's if there is one, else the software's.
+                    told.timestamp = nanoseconds(
+                        &stamps[2 if stamps[2].tv_sec or stamps[2].tv_nsec else 0])
+                    told.present |= TIMESTAMP
+                continue
+            if walk.type == SO_RXQ_OVFL:
+                if walk.size >= sizeof(uint32_t):
+                    memcpy(&told.drops, walk.body, sizeof(uint32_t))
+                    told.present |= DROPS
+                continue
+        elif walk.level == SOL_UDP and walk.type == UDP_GRO:
+            if walk.size >= sizeof(value):
+                memcpy(&value, walk.body, sizeof(value))
+                if 0 < value <= 65535:
+                    told.segment_size = <uint16_t>value
+                    told.present |= SEGMENT_SIZE
+            continue
+        told.unknown_space += CMSG_SPACE(walk.size)
+
+
+cdef inline uint8_t octet(const unsigned char *data, size_t size) noexcept nogil:
+    """A small number that the kernel sends as an int, or as one byte (IP_TOS always so)."""
+    cdef int32_t value
+    if size >= sizeof(int32_t):
+        memcpy(&value, data, sizeof(int32_t))
+        return <uint8_t>value
+    return data[0]
+
+
+cdef inline int64_t nanoseconds(const timespec *ts) noexcept nogil:
+    # Unsigned: a hostile number of seconds must wrap, not be undefined.
+    return <int64_t>(<unsigned long long>ts.tv_sec * 1000000000ULL
+                     + <unsigned long long>ts.tv_nsec)
+
+
+cdef int refuse_control(const unsigned char *data, size_t length, size_t at) except -1:
+    """Say what is wrong with the control message at offset `at`."""
+    cdef cmsghdr head
+    memcpy(&head, data + at, sizeof(head))
+    if <Py_ssize_t>head.cmsg_len <= 0:
+        raise ValueError(f"invalid header length: control message at offset {at}")
+    if head.cmsg_len < sizeof(cmsghdr):
+        raise ValueError(
+            f"invalid message length: {head.cmsg_len} at offset {at} is less than a header"
+        )
+    raise ValueError(
+        f"short buffer: control message of {head.cmsg_len} bytes at offset {at},"
+        f" {length - at} bytes left"
+    )
+
+
+cdef bytes copy_unknown(const void *data, size_t length, size_t space, bint errors):
+    """The messages that have no attribute, whole and padded: `space` bytes, as `read_told` saw.
+
+    Entries of the error queue are among them if `errors` says so.
+    """
+    cdef Walk walk
+    cdef Told known
+    cdef bytes extra = PyBytes_FromStringAndSize(NULL, space)
+    cdef unsigned char *out = <unsigned char *>PyBytes_AS_STRING(extra)
+    cdef size_t used = 0, whole
+    walk_over(&walk, data, length)
+    while step(&walk) > 0:
+        memset(&known, 0, sizeof(known))
+        whole = CMSG_LEN(walk.size)
+        read_told(walk.body - CMSG_LEN(0), whole, &known)
+        if not known.unknown_space or known.error != NULL and not errors:
+            continue
+        if CMSG_SPACE(walk.size) > space - used:  # memory that is shared, and changed meanwhile
+            raise ValueError("control messages changed while they were parsed")
+        used += put(out + used, walk.level, walk.type, walk.body, walk.size)
+    return extra if used == space else extra[:used]
+
+
+# Writing
+
+cdef size_t put(unsigned char *out, int level, int kind, const void *data,
+                size_t size) noexcept nogil:
+    """Append one control message; padding is zeroed, for the kernel reads the whole area."""
+    cdef cmsghdr head
+    memset(out, 0, CMSG_SPACE(size))
+    memset(&head, 0, sizeof(head))
+    head.cmsg_len = CMSG_LEN(size)
+    head.cmsg_level = level
+    head.cmsg_type = kind
+    memcpy(out, &head, sizeof(head))
+    if size:
+        memcpy(out + CMSG_LEN(0), data, size)
+    return CMSG_SPACE(size)
