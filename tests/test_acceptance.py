@@ -86,12 +86,12 @@ BEYOND = {
         "test_beyond.test_packets_of_two_senders_between_hosts",
     ],
     "the error queue": [
-        "test_error_queue.test_a_closed_port_of_this_host",
-        "test_error_queue.test_routers_on_the_way_and_a_closed_port_at_its_end",
-        "test_error_queue.test_a_router_with_a_smaller_mtu",
-        "test_error_queue.test_the_error_of_one_destination_does_not_fail_the_next",
-        "test_error_queue.test_a_transmit_timestamp_lies_between_the_call_and_the_receivers",
-        "test_cli_trace.TestPrivilege",
+        "test_errqueue.test_a_closed_port_of_this_host",
+        "test_errqueue.test_routers_on_the_way_and_a_closed_port_at_its_end",
+        "test_errqueue.test_a_router_with_a_smaller_mtu",
+        "test_errqueue.test_the_error_of_one_destination_does_not_fail_the_next",
+        "test_errqueue.test_a_transmit_timestamp_lies_between_the_call_and_the_receivers",
+        "test_trace.TestPrivilege",
     ],
     "options": [
         "test_beyond.test_multicast_all",
@@ -157,15 +157,15 @@ FAULTS = {
         "test_message_batch.test_write_all_sends_everything_once",
     ],
     "an error of an earlier packet": [
-        "test_error_queue.test_the_error_of_one_destination_does_not_fail_the_next",
+        "test_errqueue.test_the_error_of_one_destination_does_not_fail_the_next",
         "test_faults_injected.test_reading_after_a_stale_error",
         "test_faults_injected.test_on_a_connected_socket_it_is_raised_once",
     ],
     "every origin of the error queue": [
-        "test_error_queue.test_a_closed_port_of_this_host",
-        "test_error_queue.test_too_long_for_the_first_link",
-        "test_error_queue.test_transmit_timestamps_are_numbered",
-        "test_error_queue.test_completions_of_sends_without_copying",
+        "test_errqueue.test_a_closed_port_of_this_host",
+        "test_errqueue.test_too_long_for_the_first_link",
+        "test_errqueue.test_transmit_timestamps_are_numbered",
+        "test_errqueue.test_completions_of_sends_without_copying",
         "test_faults_injected.test_an_unread_error_queue_does_not_make_a_wait_spin",
         "test_aio.test_an_unread_error_queue_delays_nothing_and_does_not_spin",
     ],
@@ -186,7 +186,7 @@ FAULTS = {
         "test_multicast.test_too_many_groups_and_sources_name_the_limit",
     ],
     "EMSGSIZE and a smaller path MTU": [
-        "test_error_queue.test_a_router_with_a_smaller_mtu",
+        "test_errqueue.test_a_router_with_a_smaller_mtu",
         "test_raw.test_a_packet_longer_than_the_mtu_is_not_fragmented",
         "test_packet.test_what_the_kernel_refuses_of_a_datagram",
     ],
@@ -250,7 +250,7 @@ FAULTS = {
     ],
     "timestamps that come late or never": [
         "test_beyond.test_a_timestamp_lies_between_send_and_read",
-        "test_error_queue.test_receive_stamps_by_the_same_option",
+        "test_errqueue.test_receive_stamps_by_the_same_option",
     ],
     "other interpreters in the process": [
         "test_interpreters.test_other_interpreters_are_refused_and_the_first_goes_on"
@@ -264,7 +264,7 @@ FAULTS = {
         "test_threads.test_exit_with_a_thread_that_waits",
     ],
     "other kinds of sockets": [
-        "test_openers.test_another_kind_of_socket_is_refused_and_left_open",
+        "test_conn.test_another_kind_of_socket_is_refused_and_left_open",
         "test_contract_conns.test_what_no_constructor_takes",
     ],
 }
@@ -275,7 +275,8 @@ LINES |= BEYOND | FAULTS
 def test_each_line_has_its_tests(tests):
     for test in tests:
         module, _, name = test.partition(".")
-        tree = ast.parse((HERE / f"{module}.py").read_text(encoding="utf-8"))
+        (file,) = HERE.rglob(f"{module}.py")
+        tree = ast.parse(file.read_text(encoding="utf-8"))
         assert name in [each.name for each in tree.body if isinstance(each, NAMED)]
 
 

@@ -29,7 +29,7 @@ SECTIONS = {
 def marked(folder):
     """Which tests bear a parity mark: a dict from symbol to a list of ``module.function``."""
     found = defaultdict(list)
-    for path in sorted(folder.glob("test_*.py")):
+    for path in sorted(folder.rglob("test_*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         for function in tree.body:
             if isinstance(function, ast.FunctionDef):

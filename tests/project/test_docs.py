@@ -20,7 +20,7 @@ from support import eventually, without_privilege
 import ipv4
 from ipv4 import Conn, PacketConn, RawConn
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.rst"))]
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from cli_program import SCRIPT, run
+from support.cli_program import SCRIPT, run
 
 COMMANDS = ["demo", "ospf-hello", "mark-tcp", "mdns", "trace", "doctor"]
 

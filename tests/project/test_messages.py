@@ -11,7 +11,7 @@ import pytest
 import ipv4
 from ipv4 import ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
 
-SOURCE = Path(__file__).resolve().parent.parent / "ipv4"
+SOURCE = Path(__file__).resolve().parents[2] / "ipv4"
 FILES = sorted(path for path in SOURCE.rglob("*.py*") if path.suffix in (".py", ".pyx"))
 PLACEHOLDER = re.compile(r"\{[a-z_]\w*([.(\[!:][^{}]*)?\}")
 

@@ -16,7 +16,7 @@ from support.controls import cmsg, native
 import ipv4
 from ipv4 import ControlFlags, ControlMessage
 
-VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 IP_TTL, IP_PKTINFO = 2, 8
 
 

@@ -9,8 +9,8 @@ import time
 from ipaddress import IPv4Address
 
 import pytest
-from cli_program import SCRIPT, Program
 from support import Capture, capture, eventually, without_privilege
+from support.cli_program import SCRIPT, Program
 
 import ipv4
 from ipv4 import ControlFlags, RawConn

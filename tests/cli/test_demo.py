@@ -12,8 +12,8 @@ import termios
 import time
 
 import pytest
-from cli_program import SCRIPT, run
 from support import CAP_NET_RAW, capture, run_with_fault, without_privilege
+from support.cli_program import SCRIPT, run
 
 SIOCSIFFLAGS = 0x8914
 

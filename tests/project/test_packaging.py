@@ -12,7 +12,7 @@ import pytest
 
 import ipv4
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = Path(ipv4.__file__).parent
 SOURCE = ROOT / "ipv4"
 

@@ -11,7 +11,7 @@ from support.properties import given, settings, st
 
 import ipv4
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "fuzz"))
+sys.path.append(str(Path(__file__).resolve().parents[2] / "fuzz"))
 
 from targets import TARGETS
 

@@ -278,7 +278,7 @@ def test_exit_with_a_thread_that_waits():
         "thread.start()\n"
         "until_it_waits(thread)\n"
     )
-    argv = [sys.executable, "-P", "-c", code, Path(__file__).parent]
+    argv = [sys.executable, "-P", "-c", code, Path(__file__).parents[1]]
     done = subprocess.run(argv, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -324,7 +324,7 @@ def test_a_forked_child_goes_on(conn):
 
 def test_the_books_balance_under_signals_forks_closes_and_greenlets():
     """Minutes of it: ``python tests/stress/threads.py --seconds 300``."""
-    program = Path(__file__).parent / "stress" / "threads.py"
+    program = Path(__file__).parents[1] / "stress" / "threads.py"
     done = subprocess.run(
         [sys.executable, "-P", program, "--seconds", "6"],
         capture_output=True,

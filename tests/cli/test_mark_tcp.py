@@ -5,8 +5,8 @@ import subprocess
 import time
 
 import pytest
-from cli_program import SCRIPT, Program
 from support import capture, without_privilege
+from support.cli_program import SCRIPT, Program
 
 GREETING = b"HELLO-R-U-THERE-ACK"
 RST = 4

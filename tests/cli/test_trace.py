@@ -14,8 +14,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from cli_program import SCRIPT, Program, run
 from support import capture, in_child, without_privilege
+from support.cli_program import SCRIPT, Program, run
 
 import ipv4
 from ipv4 import ErrorReport, Header, ICMPType, PacketConn, RawConn

@@ -11,7 +11,7 @@ import pytest
 import ipv4
 from ipv4 import aio
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 STUBS = HERE.parent / "ipv4"
 CLASSES = [
     *(found for name in ipv4.__all__ if inspect.isclass(found := getattr(ipv4, name))),

@@ -9,7 +9,7 @@ import pytest
 import ipv4
 from ipv4 import Header, HeaderFlags
 
-VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 HEADERS = VECTORS["header"]
 IDS = ["no options", "options"]
 

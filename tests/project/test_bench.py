@@ -12,7 +12,7 @@ import pytest
 
 from ipv4 import PacketConn
 
-BENCH = Path(__file__).resolve().parent.parent / "bench"
+BENCH = Path(__file__).resolve().parents[2] / "bench"
 pytestmark = [pytest.mark.needs("cc"), pytest.mark.privileged]
 
 

@@ -13,8 +13,8 @@ import dns.query
 import dns.rdataclass
 import dns.rdatatype
 import pytest
-from cli_program import Program
 from support import capture, eventually
+from support.cli_program import Program
 
 from ipv4 import PacketConn
 

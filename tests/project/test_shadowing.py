@@ -14,7 +14,7 @@ import pytest
 
 import ipv4
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = Path(ipv4.__file__).resolve().parent
 # An editable install is imported from the source folder, wherever Python was started.
 EDITABLE = INSTALLED == ROOT / "ipv4"

@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from bpf_cases import (
+from support import Chain
+from support.bpf_cases import (
     ECHO_ID,
     ICMP,
     ID,
@@ -23,7 +24,6 @@ from bpf_cases import (
     ip_header,
     random_program,
 )
-from support import Chain
 
 import ipv4
 from ipv4 import bpf

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_program import SCRIPT, run
 from support import CAP_NET_RAW, run_with_fault, without_privilege
+from support.cli_program import SCRIPT, run
 
 import ipv4
 from ipv4.cli import doctor

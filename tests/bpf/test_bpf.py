@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from bpf_cases import ECHO_ID, ID, UDP, VERDICTS, A, X, ip_header, random_program
+from support.bpf_cases import ECHO_ID, ID, UDP, VERDICTS, A, X, ip_header, random_program
 from support.properties import example, given, st
 
 from ipv4 import bpf

@@ -32,7 +32,7 @@ from support.linux import inside_network
 from support.oracles import state
 from support.programs import lacking, packages
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 GROUP = "239.1.2.3"
 
 
@@ -527,7 +527,7 @@ def test_the_readme_names_the_packages_of_all_programs():
     marks = re.compile(r"mark\.needs\(([^)]*)\)")
     needed = {
         program
-        for file in TESTS.glob("*.py")
+        for file in TESTS.rglob("test_*.py")
         for names in marks.findall(file.read_text())
         for program in re.findall(r'"([\w-]+)"', names)
         if program in packages()
