@@ -1,14 +1,10 @@
 """Constants, flags and ICMP types: RFC 791, RFC 792 and the IANA registry."""
 
-import json
-from pathlib import Path
-
 import pytest
+from support import VECTORS
 
 import ipv4
 from ipv4 import ControlFlags, HeaderFlags, ICMPType
-
-VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text())
 
 ICMP_TYPES = {
     "ECHO_REPLY": 0,

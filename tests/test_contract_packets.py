@@ -1,17 +1,15 @@
 """Single reads and writes, batches, groups and filters, on a real kernel."""
 
 import errno
-import json
 import random
 import socket
 import struct
 import threading
 import time
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
-from support import until_it_waits
+from support import VECTORS, until_it_waits
 
 import ipv4
 from ipv4 import (
@@ -27,7 +25,6 @@ from ipv4 import (
     bpf,
 )
 
-VECTORS = json.loads((Path(__file__).parent / "contract_vectors.json").read_text())
 PAYLOAD = bytes.fromhex(VECTORS["wire"]["payload"])
 ALL = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
 LOOPBACK = IPv4Address("127.0.0.1")

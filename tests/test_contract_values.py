@@ -1,14 +1,13 @@
 """Constants, headers, control messages and messages: what needs no socket."""
 
 import copy
-import json
 import pickle
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 
 import pytest
+from support import VECTORS
 from support.controls import cmsg, native
 
 import ipv4
@@ -23,7 +22,6 @@ from ipv4 import (
     Message,
 )
 
-VECTORS = json.loads((Path(__file__).parent / "contract_vectors.json").read_text())
 parity = pytest.mark.parity
 
 

@@ -40,6 +40,11 @@ unsanitized
 
 What is missing is the reason of the skip.
 
+Data
+----
+VECTORS
+    vectors.json: bytes of headers, control messages and packets with what they mean.
+
 Functions
 ---------
 capture(host, iface)
@@ -61,6 +66,9 @@ unchanged()
     descriptor, thread, child process or multicast membership behind fails.
 """
 
+import json
+from pathlib import Path
+
 from .capturing import Capture, capture
 from .children import (
     CAP_NET_ADMIN,
@@ -77,10 +85,13 @@ from .linux import in_thread
 from .oracles import unchanged
 from .waiting import until_it_waits
 
+VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors.json").read_text())
+
 __all__ = [
     "CAP_NET_ADMIN",
     "CAP_NET_RAW",
     "CAP_SETFCAP",
+    "VECTORS",
     "Capture",
     "Chain",
     "ChildDied",

@@ -1,6 +1,5 @@
 """Control messages against the bytes of Linux (struct cmsghdr of this system)."""
 
-import json
 import os
 import socket
 import struct
@@ -8,15 +7,14 @@ import subprocess
 import sys
 import time
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
+from support import VECTORS
 from support.controls import cmsg, native
 
 import ipv4
 from ipv4 import ControlFlags, ControlMessage
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 IP_TTL, IP_PKTINFO = 2, 8
 
 

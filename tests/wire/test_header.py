@@ -1,15 +1,13 @@
 """The IPv4 header against vectors: the wire's form and those of other systems' raw sockets."""
 
-import json
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
+from support import VECTORS
 
 import ipv4
 from ipv4 import Header, HeaderFlags
 
-VECTORS = json.loads((Path(__file__).parents[1] / "vectors.json").read_text())
 HEADERS = VECTORS["header"]
 IDS = ["no options", "options"]
 
