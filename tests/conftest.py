@@ -10,8 +10,10 @@ import importlib.metadata
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -31,6 +33,9 @@ from support.linux import become_private  # noqa: E402
 from support.oracles import unchanged  # noqa: E402
 from support.programs import lacking  # noqa: E402
 
+if TYPE_CHECKING:
+    from ipv4 import PacketConn, RawConn
+
 ROOT = Path(__file__).resolve().parent.parent
 
 MARKS = (
@@ -40,6 +45,9 @@ MARKS = (
     "needs_faults: needs a kernel that takes seccomp filters",
     "unsanitized: measures what sanitizers change: time, memory, references",
 )
+
+# Fixtures that imply the mark privileged.
+NEED_PRIVILEGE = {"hosts", "payloads", "icmp", "raw"}
 
 # Why the session has no network of its own; empty when it has.
 no_privilege = pytest.StashKey[str]()
@@ -106,7 +114,7 @@ def no_faults() -> str:
 def reason_to_skip(item: pytest.Item) -> str:
     """Return what the test needs and this system lacks, or ""."""
     privileged = item.get_closest_marker("privileged") or item.get_closest_marker("root")
-    if privileged or "hosts" in getattr(item, "fixturenames", ()):
+    if privileged or NEED_PRIVILEGE & set(getattr(item, "fixturenames", ())):
         forbidden = item.config.stash[no_privilege]
         if forbidden:
             return f"needs privileges: {forbidden}"
@@ -175,3 +183,47 @@ def chain(hosts: Hosts) -> Chain:
 def loopback() -> Loopback:
     """Return index, name and address of the loopback interface that the test itself has."""
     return Loopback(socket.if_nametoindex("lo"), "lo", "127.0.0.1")
+
+
+# Conns on loopback whose calls fail, rather than hang, when nothing comes for half a minute. The
+# library is imported when the first is wanted: where it cannot be, the report's head says why.
+
+
+@pytest.fixture
+def conn() -> Iterator["PacketConn"]:
+    """Return a UDP conn on loopback."""
+    from ipv4 import PacketConn
+
+    with PacketConn.udp(("127.0.0.1", 0)) as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        yield conn
+
+
+@pytest.fixture
+def payloads() -> Iterator["PacketConn"]:
+    """Return a conn for payloads of protocol 253 (RFC 3692) on loopback."""
+    from ipv4 import PacketConn
+
+    with PacketConn.ip(253, "127.0.0.1") as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        yield conn
+
+
+@pytest.fixture
+def icmp() -> Iterator["PacketConn"]:
+    """Return a conn for ICMP on loopback."""
+    from ipv4 import PacketConn
+
+    with PacketConn.ip(1, "127.0.0.1") as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        yield conn
+
+
+@pytest.fixture
+def raw() -> Iterator["RawConn"]:
+    """Return a conn for whole packets of protocol 253 (RFC 3692) on loopback."""
+    from ipv4 import RawConn
+
+    with RawConn.ip(253, "127.0.0.1") as conn:
+        conn.set_deadline(time.monotonic() + 30)
+        yield conn

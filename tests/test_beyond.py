@@ -26,13 +26,6 @@ from ipv4 import (
 privileged = pytest.mark.privileged
 
 
-@pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as conn:
-        conn.set_read_deadline(time.monotonic() + 20)
-        yield conn
-
-
 # What a received packet can tell, and what a packet can be told
 
 

@@ -18,18 +18,6 @@ privileged = pytest.mark.privileged
 
 
 @pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as conn:
-        yield conn
-
-
-@pytest.fixture
-def raw():
-    with RawConn.ip(253, "127.0.0.1") as raw:
-        yield raw
-
-
-@pytest.fixture
 def kinds():
     """A conn of each kind that has the options of all."""
     with PacketConn.udp() as udp, PacketConn.ip(253) as ip, RawConn.ip(253) as raw:

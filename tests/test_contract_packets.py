@@ -32,27 +32,6 @@ parity = pytest.mark.parity
 privileged = pytest.mark.privileged
 
 
-@pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as conn:
-        conn.set_read_deadline(time.monotonic() + 20)
-        yield conn
-
-
-@pytest.fixture
-def icmp():
-    with PacketConn.ip(1, "127.0.0.1") as icmp:
-        icmp.set_read_deadline(time.monotonic() + 20)
-        yield icmp
-
-
-@pytest.fixture
-def raw():
-    with RawConn.ip(253, "127.0.0.1") as raw:
-        raw.set_read_deadline(time.monotonic() + 20)
-        yield raw
-
-
 def drain(conn):
     with pytest.raises(BlockingIOError):
         while True:

@@ -23,30 +23,9 @@ WITH_OPTIONS = Header(ttl=9, protocol=253, src=LOCAL, dst=LOCAL, options=b"\x94\
 privileged = pytest.mark.privileged
 
 
-@pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as each:
-        each.set_deadline(time.monotonic() + 30)
-        yield each
-
-
-@pytest.fixture
-def payloads():
-    with PacketConn.ip(253, "127.0.0.1") as each:
-        each.set_deadline(time.monotonic() + 30)
-        yield each
-
-
-@pytest.fixture
-def packets():
-    with RawConn.ip(253, "127.0.0.1") as each:
-        each.set_deadline(time.monotonic() + 30)
-        yield each
-
-
 @privileged
-def test_01_the_count_of_a_packet_with_options_is_that_of_its_payload(packets, payloads):
-    packets.write_to(WITH_OPTIONS, b"seven.!")
+def test_01_the_count_of_a_packet_with_options_is_that_of_its_payload(raw, payloads):
+    raw.write_to(WITH_OPTIONS, b"seven.!")
     room = bytearray(64)
     assert payloads.read_from(room)[0] == 7
     assert room[:7] == b"seven.!"
@@ -60,13 +39,13 @@ def test_02_a_filters_verdict_shorter_than_a_header_is_no_negative_count(payload
 
 
 @privileged
-def test_03_a_buffer_that_cuts_inside_the_options_is_an_error_not_a_crash(packets, payloads):
+def test_03_a_buffer_that_cuts_inside_the_options_is_an_error_not_a_crash(raw, payloads):
     for _ in range(2):
-        packets.write_to(WITH_OPTIONS, b"x")
+        raw.write_to(WITH_OPTIONS, b"x")
         assert payloads.read_from(bytearray(0))[0] == 0
     with pytest.raises(ValueError, match=r"extension header too short"):
-        packets.read_from(bytearray(22))
-    assert packets.read_from(bytearray(25))[1] == b"x"
+        raw.read_from(bytearray(22))
+    assert raw.read_from(bytearray(25))[1] == b"x"
 
 
 def test_04_the_multicast_interface_is_read_back_go41854(conn, loopback):
@@ -158,10 +137,10 @@ def test_13_a_header_that_cannot_be_is_not_marshalled():
 
 
 @privileged
-def test_14_a_packet_goes_where_its_header_says(packets):
+def test_14_a_packet_goes_where_its_header_says(raw):
     header = Header(ttl=9, protocol=253, src=LOCAL, dst=LOCAL)
-    packets.write_to(header, b"x", ControlMessage(dst="127.0.0.99"))
-    assert packets.read_from(bytearray(64))[0].dst == LOCAL
+    raw.write_to(header, b"x", ControlMessage(dst="127.0.0.99"))
+    assert raw.read_from(bytearray(64))[0].dst == LOCAL
 
 
 def test_15_an_unsuitable_socket_is_an_error_not_a_crash_go47491():

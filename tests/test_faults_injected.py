@@ -19,13 +19,6 @@ from ipv4 import ControlFlags, ControlMessage, Message, MessageBatch, PacketConn
 needs_faults = pytest.mark.needs_faults
 
 
-@pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as conn:
-        conn.set_read_deadline(time.monotonic() + 20)
-        yield conn
-
-
 def exchange(batch, count):
     """Send and receive a batch over loopback; what arrived and how many calls said how many."""
     with PacketConn.udp(("127.0.0.1", 0)) as conn:

@@ -52,13 +52,6 @@ GIB2 = (1 << 31) + 4096  # beyond a C int; never touched, so it takes no memory
 
 
 @pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as opened:
-        opened.set_deadline(time.monotonic() + 20)
-        yield opened
-
-
-@pytest.fixture
 def world(conn):
     """What the rows of the tables below work on."""
     batch = MessageBatch(4, 32)

@@ -22,13 +22,6 @@ SO_ZEROCOPY, MSG_ZEROCOPY = 60, 0x4000000
 TRANSMIT, RECEIVE, REPORT, NUMBERED, BARE = 1 << 1, 1 << 3, 1 << 4, 1 << 7, 1 << 11
 
 
-@pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as conn:
-        conn.set_read_deadline(time.monotonic() + 20)
-        yield conn
-
-
 def report(conn):
     """The next entry, which poll(2) announces as an error."""
     poll = select.poll()

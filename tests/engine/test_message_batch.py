@@ -11,13 +11,6 @@ import pytest
 from ipv4 import ControlFlags, ControlMessage, Message, MessageBatch, PacketConn
 
 
-@pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as conn:
-        conn.set_read_deadline(time.monotonic() + 20)
-        yield conn
-
-
 def test_columns_of_a_batch(conn):
     numpy = pytest.importorskip("numpy")
     flags = ControlFlags.TTL | ControlFlags.INTERFACE | ControlFlags.TOS | ControlFlags.TIMESTAMP

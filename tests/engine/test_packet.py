@@ -29,13 +29,6 @@ ALL = FLAGS | ControlFlags.SRC
 LOCAL = IPv4Address("127.0.0.1")
 
 
-@pytest.fixture
-def conn():
-    with PacketConn.udp(("127.0.0.1", 0)) as each:
-        each.set_deadline(time.monotonic() + 30)
-        yield each
-
-
 def echo(seq, typ=8):
     body = struct.pack("!BBHHH", typ, 0, 0, 0x1234, seq) + PAYLOAD
     return body[:2] + struct.pack("!H", ipv4.checksum(body)) + body[4:]

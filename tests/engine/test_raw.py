@@ -19,10 +19,8 @@ FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
 
 
 @pytest.fixture
-def conn():
-    with RawConn.ip(253, "127.0.0.1") as each:
-        each.set_deadline(time.monotonic() + 30)
-        yield each
+def conn(raw):
+    return raw
 
 
 def echo(seq, typ=8):

@@ -11,6 +11,8 @@ chain
     ``chain.client`` (10.0.1.1) - ``chain.routers[0..2]`` - ``chain.server`` (10.0.4.2).
 loopback
     ``(index, name, address)`` of `lo`: the test itself runs in the session's own network.
+conn, payloads, icmp, raw
+    Conns on loopback: UDP, payloads and whole packets of protocol 253, ICMP payloads.
 
 A `Host` has ``path`` (for ``netns=``), ``iface``, ``address``, ``addresses``, and
 ``run(argv)``, ``popen(argv)``, ``sysctl(name, value)``, ``proc("igmp")``,
@@ -25,7 +27,7 @@ Marks
 -----
 privileged
     Needs CAP_NET_RAW, CAP_NET_ADMIN or namespaces: root has them, anybody else in a user namespace.
-    The fixtures `hosts`, `pair` and `chain` imply it.
+    The fixtures `hosts`, `pair`, `chain`, `payloads`, `icmp` and `raw` imply it.
 root
     Needs the real root (SO_RCVBUFFORCE, /dev/net/tun, a mount seen by others).
 needs("bird", "birdc")
