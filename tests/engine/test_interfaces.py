@@ -91,3 +91,10 @@ def test_a_membership_on_an_interface_that_has_gone_can_still_be_left(host):
         with pytest.raises(OSError) as caught:
             conn.join_group(GROUP, e1)
         assert caught.value.errno == errno.ENODEV
+
+
+def test_interface_is_a_named_tuple():
+    one = Interface(1, "lo")
+    assert one == (1, "lo")
+    assert (one.index, one.name) == (1, "lo")
+    assert one._asdict() == {"index": 1, "name": "lo"}

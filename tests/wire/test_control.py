@@ -1,6 +1,8 @@
 """Control messages against the bytes of Linux (struct cmsghdr of this system)."""
 
+import copy
 import os
+import pickle
 import socket
 import struct
 import subprocess
@@ -388,3 +390,52 @@ def test_an_interface_is_taken_for_its_index(loopback):
         with pytest.raises((TypeError, ValueError), match=r"^ifindex\b"):
             cm.ifindex = wrong
     assert cm.ifindex == 9
+
+
+@pytest.mark.parity("ControlMessage", "ControlMessage.String")
+def test_each_attribute_refuses_what_it_cannot_hold():
+    cm = ControlMessage(ttl=64, src="127.0.0.1", ifindex=1)
+    assert str(cm) == "ttl=64 src=127.0.0.1 dst=<nil> ifindex=1"
+    assert str(ControlMessage()) == "ttl=0 src=<nil> dst=<nil> ifindex=0"
+    assert cm == ControlMessage(64, "127.0.0.1", None, 1)
+    assert cm != ControlMessage(64, "127.0.0.1", None, 2)
+    assert "127.0.0.1" in repr(cm)
+    with pytest.raises(TypeError):
+        hash(cm)
+    for name, bad in (("ttl", 256), ("ttl", -1), ("ifindex", -1), ("ifindex", 2**31), ("tos", 256),
+                      ("send_ttl", 256), ("send_tos", -1), ("segment_size", 65536), ("drops", -1),
+                      ("send_options", bytes(41)), ("options", bytes(41))):  # fmt: skip
+        with pytest.raises(ValueError, match=name):
+            setattr(cm, name, bad)
+    for name in ("ttl", "ifindex", "tos", "send_ttl", "segment_size", "timestamp"):
+        with pytest.raises(TypeError, match=name):
+            setattr(cm, name, "1")
+
+
+def test_a_level_zero_type_zero_message_is_kept_as_unknown():
+    cm = ControlMessage()
+    cm.parse(cmsg(0, 0, b"abcd"))
+    assert cm.extra == ((0, 0, b"abcd"),)
+
+
+def test_a_parsed_buffer_is_not_written():
+    data = bytearray(native(VECTORS["cm_parse"][9]["hex"]))
+    cm = ControlMessage(dst="9.9.9.9")
+    cm.parse(data)
+    assert data == bytearray(native(VECTORS["cm_parse"][9]["hex"]))
+    assert cm.dst == IPv4Address("127.0.0.1")
+
+
+def test_what_was_received_is_not_sent_back():
+    cm = ControlMessage()
+    wire = cmsg(0, 2, struct.pack("=i", 64))  # IP_TTL
+    wire += cmsg(17, 104, struct.pack("=i", 1200))  # UDP_GRO
+    wire += cmsg(3, 3, b"unknown!")
+    cm.parse(wire)
+    assert (cm.ttl, cm.segment_size, cm.extra) == (64, 1200, ((3, 3, b"unknown!"),))
+    assert cm.marshal() == b""
+    assert copy.copy(cm) == cm
+    assert pickle.loads(pickle.dumps(cm)).marshal() == b""
+    cm.segment_size = 1200
+    cm.extra = cm.extra
+    assert len(cm.marshal()) == socket.CMSG_SPACE(2) + socket.CMSG_SPACE(8)

@@ -1,5 +1,8 @@
 """The IPv4 header against vectors: the wire's form and those of other systems' raw sockets."""
 
+import copy
+import pickle
+import struct
 from ipaddress import IPv4Address
 
 import pytest
@@ -17,6 +20,7 @@ FORMATS = {
     "linux": ("linux", "linux"),
     "openbsd": ("linux", "linux"),
     "freebsd": ("linux", "linux"),
+    "freebsd11": ("linux", "linux"),
     "freebsd10": ("freebsd10", "freebsd10"),
     "freebsd9": ("to_trad_bsd", "from_trad_bsd"),
     "darwin": ("to_trad_bsd", "from_trad_bsd"),
@@ -67,7 +71,7 @@ def test_parse_as_this_system_gives_it(vector):
 
 @pytest.mark.parametrize("vector", HEADERS, ids=IDS)
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parity("platform: raw header forms")
+@pytest.mark.parity("platform: raw header forms", "Header on other systems")
 def test_each_form_both_ways(form, vector):
     to_kernel, from_kernel = (bytes.fromhex(vector[name]) for name in FORMATS[form])
     assert make(vector).marshal(format=form) == to_kernel
@@ -167,7 +171,7 @@ def test_every_flag_survives_the_round_trip_the_reserved_one_too(bits):
     ],
     ids=lambda value: value.hex()[:4] + f"/{len(value)}" if isinstance(value, bytes) else "",
 )
-@pytest.mark.parity("ParseHeader", "Header.Parse")
+@pytest.mark.parity("ParseHeader", "Header.Parse", "Header errors")
 def test_malformed_bytes_are_refused_and_leave_the_object(wire, message):
     with pytest.raises(ValueError, match=message):
         ipv4.parse_header(wire)
@@ -263,3 +267,84 @@ def test_options_are_copied_out_of_the_buffer():
     wire[:] = bytes(len(wire))
     wire.extend(b"!")  # nothing pins it
     assert header == make(HEADERS[1])
+
+
+@pytest.mark.parametrize("vector", HEADERS, ids=IDS)
+def test_a_header_survives_repr_copy_and_pickle(vector):
+    header = make(vector)
+    assert eval(repr(header)) == header
+    assert pickle.loads(pickle.dumps(header)) == header == copy.copy(header)
+
+
+def test_the_form_follows_the_system():
+    from ipv4.wire.header import system_format
+
+    wanted = {
+        ("linux", None): "linux", ("darwin", "23"): "darwin", ("ios", "17"): "darwin",
+        ("netbsd9", "9"): "netbsd", ("dragonfly6", "6"): "dragonfly", ("openbsd7", "7"): "openbsd",
+        ("freebsd9", "9.3-RELEASE"): "freebsd9", ("freebsd10", "10.4"): "freebsd10",
+        ("freebsd14", "14.0-RELEASE"): "freebsd", ("sunos5", "5"): "wire", ("aix", "7"): "wire",
+    }  # fmt: skip
+    assert {k: system_format(*k) for k in wanted} == wanted
+
+
+BITS = {"tos": 8, "total_len": 16, "id": 16, "flags": 3, "frag_off": 13, "ttl": 8, "protocol": 8,
+        "checksum": 16}  # fmt: skip
+
+
+@pytest.mark.parity("Header.Marshal refuses what does not fit")
+@pytest.mark.parametrize("field", BITS)
+def test_field_limits(field):
+    high = (1 << BITS[field]) - 1
+    for value in (0, high):
+        header = Header(dst="10.0.0.1", **{field: value})
+        again = ipv4.parse_header(header.marshal())
+        assert getattr(again, field) == value
+    for value in (-1, high + 1, 2**31 - 1):
+        header = Header(dst="10.0.0.1", **{field: value})
+        with pytest.raises(ValueError, match=rf"{field} .*{value}"):
+            header.marshal()
+    for value in (2**31, 2**64, -(2**70)):
+        with pytest.raises(ValueError, match=field):
+            setattr(header, field, value)
+    for value in (1.0, "1", None, b"1"):
+        with pytest.raises(TypeError, match=field):
+            setattr(header, field, value)
+        with pytest.raises(TypeError, match=field):
+            Header(**{field: value})
+
+
+def test_what_marshal_refuses_is_told_with_its_value():
+    for header, message in (
+        (Header(len=19, dst="1.2.3.4"), "header too short.*19"),
+        (Header(), "missing address.*dst"),
+        (Header(dst="1.2.3.4", options=bytes(3)), "options.*multiple of 4.*3"),
+        (Header(dst="1.2.3.4", options=bytes(44)), "options.*40.*44"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            header.marshal()
+    assert Header(version=6, dst="1.2.3.4").marshal()[0] == 0x45
+    assert len(Header(dst="1.2.3.4", options=bytes(40)).marshal()) == 60
+
+
+def test_iter_options():
+    header = Header(options=bytes.fromhex("9404000001070b04000000000000000000")[:16])
+    assert list(header.iter_options()) == [
+        (148, b"\0\0"),
+        (1, b""),
+        (7, bytes.fromhex("040000000000000000")),
+    ]
+    for bad in ("07", "0700", "0701", "07ff", "01010101ff"):
+        with pytest.raises(ValueError, match="option"):
+            Header(options=bytes.fromhex(bad)).iter_options()
+    assert list(Header(options=ipv4.ROUTER_ALERT).iter_options()) == [(148, b"\0\0")]
+
+
+def test_header_checksum_by_a_plain_sum():
+    header = Header(tos=1, total_len=84, id=99, ttl=64, protocol=1, src="10.0.0.1", dst="10.0.0.2",
+                    options=ipv4.ROUTER_ALERT, checksum=0x1234)  # fmt: skip
+    total = sum(struct.unpack("!12H", header.marshal())) - 0x1234
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    assert header.compute_checksum() == total ^ 0xFFFF
+    assert header.checksum == 0x1234
