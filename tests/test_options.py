@@ -7,7 +7,7 @@ import socket
 import pytest
 
 import ipv4
-from ipv4 import Conn, Interface, PacketConn, RawConn
+from ipv4 import Conn, Interface, PacketConn, PathMTUDiscovery, RawConn
 from ipv4.engine.kernel import KERNEL
 
 
@@ -297,3 +297,41 @@ def test_fragments_are_left_alone_by_raw_sockets_only():
         with pytest.raises(OSError, match=r"IP_NODEFRAG") as caught:
             conn.no_defragment = True
         assert caught.value.errno == errno.ENOPROTOOPT
+
+
+@pytest.fixture
+def kinds():
+    """A conn of each kind that has the options of all."""
+    with PacketConn.udp() as udp, PacketConn.ip(253) as ip, RawConn.ip(253) as raw:
+        yield udp, ip, raw
+
+
+COMMON = [
+    ("multicast_all", True, [False, True], []),
+    ("path_mtu_discovery", PathMTUDiscovery.WANT, list(PathMTUDiscovery), [-1, 6]),
+    ("freebind", False, [True, False], []),
+    ("broadcast", False, [True, False], []),
+    ("priority", 0, [1, 6], [-1, 2**31]),
+    ("receive_errors", False, [True, False], []),
+]
+
+
+@privileged
+@pytest.mark.parametrize(
+    ("name", "default", "values", "refused"), COMMON, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_every_kind_of_conn_has_the_options(kinds, name, default, values, refused):
+    for conn in kinds:
+        if name != "path_mtu_discovery":  # raw sockets of IPPROTO_RAW differ
+            assert getattr(conn, name) == default
+        for value in values:
+            setattr(conn, name, value)
+            read = getattr(conn, name)
+            assert read == value
+            assert isinstance(read, type(value))
+        for bad in refused:
+            with pytest.raises(ValueError, match=rf"{name} .*{bad}"):
+                setattr(conn, name, bad)
+        for bad in ("1", None, 1.5, b"1"):
+            with pytest.raises(TypeError, match=name):
+                setattr(conn, name, bad)

@@ -1,4 +1,4 @@
-"""PacketConn: single datagrams, control messages, truncation, options, deadlines, closing."""
+"""PacketConn: single datagrams, control messages, truncation, options."""
 
 import errno
 import os
@@ -10,7 +10,6 @@ from functools import partial
 from ipaddress import IPv4Address
 
 import pytest
-from support import until_it_waits
 
 import ipv4
 from ipv4 import (
@@ -285,119 +284,6 @@ def test_buffers_of_many_kinds(conn):
         assert room.tobytes()[:n] == b"abcd"
     with pytest.raises((BufferError, TypeError)):
         conn.read_from(memoryview(bytearray(8))[::2])
-
-
-# Deadlines
-
-
-@pytest.mark.parity("SetDeadline", "SetReadDeadline", "SetWriteDeadline")
-def test_a_past_deadline_fails_at_once_and_only_its_direction(conn):
-    conn.write_to(PAYLOAD, conn.local_addr)
-    conn.set_read_deadline(time.monotonic() - 1)
-    for flags in (0, socket.MSG_DONTWAIT):
-        with pytest.raises(TimeoutError):
-            conn.read_from(bytearray(64), flags)
-    conn.write_to(PAYLOAD, conn.local_addr)
-    conn.set_write_deadline(0)
-    with pytest.raises(TimeoutError):
-        conn.write_to(PAYLOAD, conn.local_addr)
-    conn.set_deadline(None)
-    for _ in range(2):
-        assert conn.read_from(bytearray(64))[0] == 15
-    conn.set_deadline(-5)
-    with pytest.raises(TimeoutError):
-        conn.read_from(bytearray(64))
-    with pytest.raises(TimeoutError):
-        conn.write_to(PAYLOAD, conn.local_addr)
-    conn.ttl = 5  # options know no deadline
-
-
-@pytest.mark.parity("SetReadDeadline")
-def test_a_deadline_that_comes_ends_the_wait_and_the_conn_lives_on(conn):
-    started = time.monotonic()
-    conn.set_read_deadline(started + 0.1)
-    with pytest.raises(TimeoutError):
-        conn.read_from(bytearray(64))
-    assert 0.09 <= time.monotonic() - started < 5
-    conn.set_read_deadline(time.monotonic() + 30)
-    conn.write_to(PAYLOAD, conn.local_addr)
-    assert conn.read_from(bytearray(64))[0] == 15
-
-
-def waiting(function):
-    """Run `function` in a thread; return what it raised, once joined."""
-    raised = []
-
-    def run():
-        try:
-            function()
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    return thread, raised
-
-
-@pytest.mark.parametrize("verb", ["set_deadline", "set_read_deadline"])
-@pytest.mark.parity("SetDeadline", "SetReadDeadline")
-def test_a_deadline_governs_calls_that_already_wait(conn, verb):
-    threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
-    until_it_waits(*(thread for thread, _ in threads))
-    getattr(conn, verb)(time.monotonic() - 1)
-    for thread, raised in threads:
-        thread.join(20)
-        assert [type(error) for error in raised] == [TimeoutError]
-
-
-@pytest.mark.parity("Close")
-def test_close_ends_calls_that_wait_and_all_later_ones(conn):
-    threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
-    until_it_waits(*(thread for thread, _ in threads))
-    conn.close()
-    conn.close()
-    assert conn.closed
-    for thread, raised in threads:
-        thread.join(20)
-        assert [error.errno for error in raised] == [errno.EBADF]
-    for call in (
-        lambda: conn.read_from(bytearray(1)),
-        lambda: conn.write_to(b"x", "127.0.0.1"),
-        lambda: conn.set_deadline(None),
-        lambda: conn.set_control_message(FLAGS, True),
-        lambda: conn.join_group("224.0.0.5"),
-        lambda: conn.set_bpf(None),
-    ):
-        with pytest.raises(OSError) as caught:
-            call()
-        assert caught.value.errno == errno.EBADF
-
-
-@pytest.mark.parametrize("wrong", ["1", b"1", [1]])
-def test_a_deadline_of_a_wrong_type_is_refused(conn, wrong):
-    for verb in ("set_deadline", "set_read_deadline", "set_write_deadline"):
-        with pytest.raises(TypeError, match=r"^when\b"):
-            getattr(conn, verb)(wrong)
-        with pytest.raises(ValueError, match=r"^when\b"):
-            getattr(conn, verb)(float("nan"))
-
-
-@pytest.mark.parametrize("timeout", [0, 0.05])
-def test_without_a_deadline_the_sockets_own_timeout_counts(timeout):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.settimeout(timeout)
-        with PacketConn(sock) as conn:
-            with pytest.raises(TimeoutError if timeout else BlockingIOError):
-                conn.read_from(bytearray(1))
-
-
-@pytest.mark.parity("PacketConn.ReadFrom")
-def test_dontwait_never_waits(conn):
-    with pytest.raises(BlockingIOError):
-        conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
-    conn.write_to(b"x", conn.local_addr, None, socket.MSG_DONTWAIT)
-    assert conn.read_from(bytearray(1), socket.MSG_DONTWAIT)[0] == 1
 
 
 @pytest.mark.parity("PacketConn.ReadFrom", "PacketConn.WriteTo")
