@@ -8,13 +8,13 @@ import time
 from ipaddress import IPv4Address
 
 import pytest
-from support import eventually
+from support import eventually, until_it_waits
+from support.packets import PAYLOAD
 
 import ipv4
-from ipv4 import ControlFlags, ControlMessage, Header, Message, PacketConn, RawConn
+from ipv4 import ControlFlags, ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
 
 LOCAL = IPv4Address("127.0.0.1")
-PAYLOAD = b"HELLO-R-U-THERE"
 ALL = ControlFlags(15)
 
 
@@ -275,35 +275,131 @@ def test_what_a_message_is_made_of(conn):
     assert conn.read_from(bytearray(4))[0] == 0
 
 
-@pytest.mark.parity("Message")
-def test_a_message_in_flight_elsewhere_cannot_be_changed(conn):
-    message = Message(bytearray(16), bytearray(64))
-    failed = []
+LOOPBACK = IPv4Address("127.0.0.1")
 
-    def read():
+
+def moves_single_messages(conn):
+    """Whether this is the portable build, whose batches move one message a call."""
+    return conn._sends_singly()
+
+
+def write_whole(conn, batch):
+    assert conn.write_all(batch) == []
+
+
+def read_whole(conn, batch):
+    n = 0
+    while n < len(batch):
+        n += conn.read_batch(batch[n:])
+    return n
+
+
+@pytest.mark.parity("ReadBatch", "WriteBatch")
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 64, 65, 200])
+@pytest.mark.parametrize("kind", ["list", "batch"])
+def test_batches_of_every_size_as_list_and_as_batch(conn, count, kind):
+    conn.set_control_message(ALL, True)
+    payloads = [bytes([i % 251]) * (i % 40) for i in range(count)]
+    write_whole(conn, [Message([p[:3], p[3:]], addr=conn.local_addr) for p in payloads])
+    if kind == "list":
+        got = [
+            Message([bytearray(5), bytearray(60)], ipv4.new_control_message(ALL))
+            for _ in range(count)
+        ]
+    else:
+        got = MessageBatch(count, 64, ALL)
+    if not moves_single_messages(conn):
+        assert conn.read_batch(got) == count
+    else:
+        read_whole(conn, got)
+    for i in range(count):
+        message = got[i]
+        assert b"".join(message.buffers)[: message.n] == payloads[i]
+        assert message.addr == conn.local_addr
+        assert (message.control.ttl, message.control.ifindex) == (64, 1)
+        assert message.control.src == LOOPBACK
+
+
+def test_empty_batches(conn):
+    for nothing in ([], (), iter([]), MessageBatch(1, 1)[:0]):
+        assert conn.read_batch(nothing) == 0
+    assert conn.write_batch([]) == 0
+    assert conn.write_all([]) == []
+
+
+def test_a_batch_that_went_partly(conn):
+    here = conn.local_addr
+    messages = [Message(body, addr=here) for body in (b"0", b"1", bytes(70000), b"3")]
+    sent = conn.write_batch(messages)
+    assert sent == (1 if moves_single_messages(conn) else 2)
+    while sent < 2:
+        sent += conn.write_batch(messages[sent:])
+    with pytest.raises(OSError, match="write_batch") as caught:
+        conn.write_batch(messages[2:])
+    assert caught.value.errno == errno.EMSGSIZE
+    assert conn.write_batch(messages[3:]) == 1
+    failed = conn.write_all(messages)
+    assert [(i, e.errno) for i, e in failed] == [(2, errno.EMSGSIZE)]
+    got = [conn.read_from(buffer := bytearray(9)) and bytes(buffer[:1]) for _ in range(6)]
+    assert got == [b"0", b"1", b"3"] * 2
+
+
+def test_one_message_twice(conn):
+    message = Message(b"twice", addr=conn.local_addr)
+    write_whole(conn, [message, message])
+    assert conn.read_from(bytearray(9))[0] == conn.read_from(bytearray(9))[0] == 5
+    inward = Message(bytearray(9))
+    with pytest.raises(BufferError, match=r"ms\[1\]"):
+        conn.read_batch([inward, inward])
+    conn.write_to(b"ok", conn.local_addr)
+    assert conn.read_batch([inward]) == 1
+
+
+def test_nothing_in_flight_can_change(conn):
+    message = Message(bytearray(9), bytearray(9))
+    batch = MessageBatch(4, 16)
+    with PacketConn.udp(("127.0.0.1", 0)) as other:
+        threads = [
+            threading.Thread(target=conn.read_batch, args=([message],)),
+            threading.Thread(target=other.read_batch, args=(batch[1:3],)),
+        ]
+        for thread in threads:
+            thread.start()
+        until_it_waits(*threads)
+        for change in (
+            lambda: setattr(message, "buffers", []),
+            lambda: setattr(message, "oob", None),
+            lambda: setattr(message, "addr", None),
+            lambda: setattr(message, "n", 0),
+            lambda: other.read_batch([message]),
+            lambda: conn.write_batch(batch),
+            lambda: conn.write_batch([batch[2]]),
+            lambda: setattr(batch[1], "addr", None),
+        ):
+            with pytest.raises(BufferError, match="in flight"):
+                change()
+        batch[0].n = 3  # a slot that is not in flight
+        conn.write_to(b"a", conn.local_addr)
+        conn.write_to(b"b", other.local_addr)
+        for thread in threads:
+            thread.join(5)
+    message.buffers = []
+    assert batch[1].n == 1
+
+
+@pytest.mark.parametrize("kind", ["list", "batch"])
+def test_the_error_queue_is_read_by_list_and_by_batch(conn, kind):
+    conn.receive_errors = True
+    conn.set_timestamping(1 << 1 | 1 << 4 | 1 << 11)  # transmit stamps, without payload: no name
+    conn.write_to(b"stamp", conn.local_addr)
+    messages = [Message(bytearray(64), bytearray(256))] if kind == "list" else MessageBatch(1, 64)
+    deadline = time.monotonic() + 5
+    while True:
         try:
-            conn.read_batch([message])
-        except OSError as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-
-    def refused():
-        try:
-            message.buffers = bytearray(1)
-        except BufferError:
-            return True
-        return False
-
-    try:
-        eventually(refused)
-        for name, value in (("oob", None), ("addr", None), ("buffers", [])):
-            with pytest.raises(BufferError):
-                setattr(message, name, value)
-        with pytest.raises(BufferError):
-            conn.write_batch([message])
-    finally:
-        conn.write_to(PAYLOAD, conn.local_addr)
-        thread.join(20)
-    assert not failed
+            assert conn.read_batch(messages, socket.MSG_ERRQUEUE) == 1
+            break
+        except BlockingIOError:
+            assert time.monotonic() < deadline
+    assert messages[0].flags & socket.MSG_ERRQUEUE
+    assert messages[0].addr is None
+    assert messages[0].n == 0

@@ -3,15 +3,15 @@
 import contextlib
 import errno
 import socket
-import struct
 import time
 from ipaddress import IPv4Address
 
 import pytest
 from support import without_privilege
+from support.packets import PAYLOAD, echo
 
 import ipv4
-from ipv4 import ControlFlags, Header, PacketConn, RawConn
+from ipv4 import ControlFlags, ControlMessage, Header, PacketConn, RawConn
 
 GROUP, CHANNEL = "224.0.0.254", "232.0.1.254"
 LO = 1
@@ -271,13 +271,7 @@ def test_udp_between_hosts(pair, source):
                 )
 
 
-PAYLOAD = b"HELLO-R-U-THERE"
 FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
-
-
-def echo(seq, typ=8):
-    body = struct.pack("!BBHHH", typ, 0, 0, 0x1234, seq) + PAYLOAD
-    return body[:2] + struct.pack("!H", ipv4.checksum(body)) + body[4:]
 
 
 @pytest.mark.parametrize("source", [None, "10.1.0.1"], ids=["any source", "one source"])
@@ -544,3 +538,18 @@ def test_what_the_kernel_chose_is_left_when_its_route_has_changed(host):
         host.add_route("232.0.1.0/24", iface="e1")
         conn.leave_group(CHANNEL)
         assert member(conn) == set()
+
+
+ALL = ControlFlags.TTL | ControlFlags.SRC | ControlFlags.DST | ControlFlags.INTERFACE
+
+
+def test_raw_multicast_between_hosts(pair):
+    with pair.b.call(RawConn.ip, 253) as receiver, pair.a.call(RawConn.ip, 253) as sender:
+        receiver.set_read_deadline(time.monotonic() + 10)
+        receiver.join_group("224.0.0.254", "eth0")
+        receiver.set_control_message(ALL, True)
+        route = ControlMessage(ifindex=sender._interface_index("eth0"))
+        sender.write_to(Header(protocol=253, ttl=1, tos=0xC0, dst="224.0.0.254"), b"hello", route)
+        header, payload, cm = receiver.read_from(bytearray(99))
+        assert (header.ttl, header.tos, str(header.src)) == (1, 0xC0, "10.1.0.1")
+        assert (bytes(payload), str(cm.dst)) == (b"hello", "224.0.0.254")

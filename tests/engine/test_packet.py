@@ -2,14 +2,16 @@
 
 import errno
 import os
+import random
 import socket
-import struct
 import threading
 import time
 from functools import partial
 from ipaddress import IPv4Address
 
 import pytest
+from support import VECTORS
+from support.packets import PAYLOAD, echo
 
 import ipv4
 from ipv4 import (
@@ -22,15 +24,9 @@ from ipv4 import (
     RawConn,
 )
 
-PAYLOAD = b"HELLO-R-U-THERE"
 FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
 ALL = FLAGS | ControlFlags.SRC
 LOCAL = IPv4Address("127.0.0.1")
-
-
-def echo(seq, typ=8):
-    body = struct.pack("!BBHHH", typ, 0, 0, 0x1234, seq) + PAYLOAD
-    return body[:2] + struct.pack("!H", ipv4.checksum(body)) + body[4:]
 
 
 @pytest.mark.parity(
@@ -441,3 +437,124 @@ def test_what_was_on_before_the_conn_is_told():
     with PacketConn(sock) as conn:
         conn.write_to(b"x", conn.local_addr)
         assert conn.receive()[1].ttl == 64
+
+
+def test_forms_of_a_destination(conn):
+    host, port = conn.local_addr
+    for dst in ((host, port), (LOCAL, port), (LOCAL.packed, port)):
+        conn.write_to(b"x", dst)
+        assert conn.read_from(bytearray(1))[0] == 1
+    for bad in ("localhost", ("localhost", port), 5, ("::1", port)):
+        with pytest.raises(ValueError, match="dst"):
+            conn.write_to(b"x", bad)
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:0") as caught:
+        conn.write_to(b"x", host)
+    assert caught.value.errno == errno.EINVAL
+    with pytest.raises(OSError) as caught:
+        conn.write_to(b"x")
+    assert caught.value.errno == errno.EDESTADDRREQ
+
+
+def test_an_array_and_a_mapping_are_buffers(conn, tmp_path):
+    import array
+    import mmap
+
+    words = array.array("H", [0] * 4)
+    conn.write_to(array.array("H", [1, 2, 3]), conn.local_addr)
+    assert conn.read_from(words)[0] == 6
+    assert words.tolist() == [1, 2, 3, 0]
+    with mmap.mmap(-1, 64) as area:
+        conn.write_to(b"mapped", conn.local_addr)
+        conn.read_from(area)
+        assert area[:6] == b"mapped"
+
+
+def test_what_somebody_else_switched_on_pushes_nothing_out(conn):
+    conn.set_control_message(ALL, True)
+    for level, option in ((socket.SOL_SOCKET, 35), (socket.SOL_SOCKET, 40), (socket.IPPROTO_IP, 13),
+                          (socket.IPPROTO_IP, 20), (socket.IPPROTO_IP, 6), (socket.IPPROTO_IP, 7),
+                          (socket.IPPROTO_IP, 25)):  # fmt: skip
+        conn.setsockopt(level, option, 1)
+    conn.write_to(b"x", conn.local_addr)
+    _, cm, _ = conn.read_from(bytearray(1))
+    assert (cm.ttl, cm.dst, cm.ifindex) == (64, LOCAL, 1)
+    assert cm.tos == 0
+    assert cm.timestamp > 0
+    assert cm.original_dst == conn.local_addr
+
+
+ROOMS = [  # bytes of room: control bytes, cut, ttl, dst
+    (0, 0, True, 0, None), (8, 0, True, 0, None), (15, 0, True, 0, None),
+    (28, 28, True, 0, "127.0.0.1"), (32, 32, True, 0, "127.0.0.1"),
+    (47, 32, True, 0, "127.0.0.1"), (52, 52, False, 64, "127.0.0.1"),
+    (55, 52, False, 64, "127.0.0.1"), (56, 56, False, 64, "127.0.0.1"),
+    (128, 56, False, 64, "127.0.0.1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("room", "nn", "cut", "ttl", "dst"), ROOMS)
+def test_no_byte_beyond_the_room_for_control_data_is_written(conn, room, nn, cut, ttl, dst):
+    conn.set_control_message(ALL, True)
+    conn.write_to(b"x", conn.local_addr)
+    oob = bytearray(b"\xee" * 256)
+    message = Message(bytearray(4), memoryview(oob)[:room])
+    conn.read_batch([message])
+    assert oob[room:] == b"\xee" * (256 - room)
+    assert bool(message.flags & socket.MSG_CTRUNC) == cut
+    if nn in (52, 56):
+        assert 52 <= message.nn <= min(room, 56)
+    cm = ControlMessage()
+    cm.parse(oob[: message.nn])
+    assert (cm.ttl, str(cm.dst) if cm.dst else None) == (ttl, dst)
+    if cut:
+        with pytest.raises(ValueError, match="cut"):
+            _ = message.control
+    else:
+        assert message.control.ttl == 64
+
+
+@pytest.mark.parity("ControlMessage on writes")
+def test_source_and_interface_of_a_write(pair):
+    pair.a.add_address("10.1.0.77/24", "eth0")
+
+    def send(cm):
+        with PacketConn.udp() as sender:
+            return sender.write_to(b"x", ("10.1.0.2", 7777), cm)
+
+    with pair.b.call(PacketConn.udp, ("10.1.0.2", 7777)) as receiver:
+        receiver.set_read_deadline(time.monotonic() + 10)
+        receiver.set_control_message(ALL, True)
+        for cm, src in ((None, "10.1.0.1"), (ControlMessage(src="10.1.0.77"), "10.1.0.77")):
+            pair.a.call(send, cm)
+            _, told, peer = receiver.read_from(bytearray(9))
+            assert (peer[0], str(told.src), str(told.dst)) == (src, src, "10.1.0.2")
+    for cm, number in ((ControlMessage(ifindex=999), errno.ENODEV),
+                       (ControlMessage(src="10.9.9.9"), errno.ENETUNREACH),
+                       (ControlMessage(src="224.0.0.1"), errno.EINVAL)):  # fmt: skip
+        with pytest.raises(OSError, match=r"10\.1\.0\.2:7777") as caught:
+            pair.a.call(send, cm)
+        assert caught.value.errno in (number, errno.EINVAL)
+
+
+def test_echo_vectors():
+    assert echo(1).hex() == VECTORS["wire"]["echo_id1234_seq1"]
+    assert echo(64).hex() == VECTORS["wire"]["echo_id1234_seq64"]
+
+
+@pytest.mark.privileged
+def test_random_lengths_through_every_path(raw):
+    rng = random.Random(5)
+    with PacketConn.ip(253, "127.0.0.1") as plain:
+        plain.set_read_deadline(time.monotonic() + 20)
+        for _ in range(200):
+            options = b"\1" * (4 * rng.randrange(11))
+            body = rng.randbytes(rng.randrange(1200))
+            raw.write_to(Header(protocol=253, ttl=1, dst="127.0.0.1", options=options), body)
+            size = rng.randrange(1300)
+            area = bytearray(b"\xaa" * 1400)
+            n, _, _ = plain.read_from(memoryview(area)[:size])
+            assert n == min(len(body), size)
+            assert area[:n] == body[:n]
+            assert area[size:] == b"\xaa" * (1400 - size)
+            header, payload, _ = raw.read_from(bytearray(1400))
+            assert (header.options, bytes(payload)) == (options, body)

@@ -2,11 +2,11 @@
 
 import errno
 import socket
-import struct
 import time
 from ipaddress import IPv4Address
 
 import pytest
+from support.packets import PAYLOAD, echo
 
 import ipv4
 from ipv4 import ControlFlags, ControlMessage, Header, HeaderFlags, RawConn
@@ -14,18 +14,12 @@ from ipv4 import ControlFlags, ControlMessage, Header, HeaderFlags, RawConn
 pytestmark = pytest.mark.privileged
 
 LOCAL = IPv4Address("127.0.0.1")
-PAYLOAD = b"HELLO-R-U-THERE"
 FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
 
 
 @pytest.fixture
 def conn(raw):
     return raw
-
-
-def echo(seq, typ=8):
-    body = struct.pack("!BBHHH", typ, 0, 0, 0x1234, seq) + PAYLOAD
-    return body[:2] + struct.pack("!H", ipv4.checksum(body)) + body[4:]
 
 
 @pytest.mark.parity("RawConn", "NewRawConn", "RawConn.ReadFrom", "RawConn.WriteTo")
