@@ -997,3 +997,9 @@ def test_every_name_is_there() -> None:
         *("EQUAL", "NOT_EQUAL", "GREATER_THAN", "LESS_THAN", "GREATER_OR_EQUAL"),
         *("LESS_OR_EQUAL", "BITS_SET", "BITS_NOT_SET"),
     ]
+
+
+def test_a_load_of_five_bytes_makes_no_program_and_no_vm():
+    for make in (bpf.assemble, VM):
+        with pytest.raises(ValueError, match=r"5"):
+            make([LoadAbsolute(8, 5), RetA()])

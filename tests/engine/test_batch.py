@@ -403,3 +403,17 @@ def test_the_error_queue_is_read_by_list_and_by_batch(conn, kind):
     assert messages[0].flags & socket.MSG_ERRQUEUE
     assert messages[0].addr is None
     assert messages[0].n == 0
+
+
+FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
+
+
+def test_both_kinds_of_truncation_are_told_of_one_message(conn):
+    conn.set_control_message(FLAGS, True)
+    for _ in range(2):
+        conn.write_to(b"12345", conn.local_addr)
+    assert conn.read_from(bytearray(2), socket.MSG_TRUNC)[0] == 5
+    message = Message(bytearray(2), bytearray(16))
+    conn.read_batch([message])
+    assert message.flags & socket.MSG_TRUNC
+    assert message.flags & socket.MSG_CTRUNC

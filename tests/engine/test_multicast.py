@@ -553,3 +553,13 @@ def test_raw_multicast_between_hosts(pair):
         header, payload, cm = receiver.read_from(bytearray(99))
         assert (header.ttl, header.tos, str(header.src)) == (1, 0xC0, "10.1.0.1")
         assert (bytes(payload), str(cm.dst)) == (b"hello", "224.0.0.254")
+
+
+def test_whole_packets_of_one_source_are_heard(pair):
+    with RawConn.ip(253, netns=pair.b.path) as hearing, RawConn.ip(253, netns=pair.a.path) as conn:
+        hearing.set_deadline(time.monotonic() + 30)
+        hearing.join_source_specific_group("232.0.1.254", "10.1.0.1", "eth0")
+        conn.multicast_interface = "eth0"
+        conn.write_to(Header(ttl=1, protocol=253, dst="232.0.1.254"), b"over the link")
+        header, payload, _ = hearing.read_from(bytearray(64))
+        assert (header.src, payload) == (IPv4Address("10.1.0.1"), b"over the link")

@@ -2,6 +2,7 @@
 
 import errno
 import select
+import signal
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ import pytest
 from support import until_it_waits
 
 import ipv4
-from ipv4 import ControlFlags, PacketConn
+from ipv4 import ControlFlags, Message, PacketConn
 
 
 def test_a_past_deadline_fails_at_once_though_data_is_there(conn):
@@ -247,3 +248,25 @@ def test_dontwait_never_waits(conn):
         conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
     conn.write_to(b"x", conn.local_addr, None, socket.MSG_DONTWAIT)
     assert conn.read_from(bytearray(1), socket.MSG_DONTWAIT)[0] == 1
+
+
+def test_a_signal_runs_its_handler_and_the_call_goes_on(conn):
+    rung = []
+
+    def ring(number, frame):
+        rung.append(number)
+        if len(rung) == 3:
+            conn.write_to(b"at last", conn.local_addr)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        assert conn.read_from(bytearray(16))[0] == 7
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        rung.clear()
+        signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+        assert conn.read_batch([Message(bytearray(16))]) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(rung) >= 3

@@ -82,3 +82,22 @@ def test_each_promise_names_tests_that_exist():
             if not any(f"def {world}(" in driver for driver in drivers):
                 gone.append(world)
     assert gone == []
+
+
+WITHOUT_SOCKETS = """
+import sys
+sys.modules["_socket"] = None
+sys.platform = "emscripten"
+import ipv4
+"""
+
+
+@pytest.mark.parity("platform: no sockets")
+def test_a_platform_without_sockets_is_told_in_one_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SOCKETS], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last == "ImportError: ipv4 does not support emscripten: it has no sockets"
+    assert done.stderr.count("Traceback") == 1

@@ -348,3 +348,14 @@ def test_header_checksum_by_a_plain_sum():
         total = (total & 0xFFFF) + (total >> 16)
     assert header.compute_checksum() == total ^ 0xFFFF
     assert header.checksum == 0x1234
+
+
+LOCAL = IPv4Address("127.0.0.1")
+
+
+def test_a_received_checksum_can_be_verified():
+    wire = bytearray(Header(ttl=9, protocol=253, src=LOCAL, dst=LOCAL).marshal())
+    wire[10:12] = struct.pack("!H", ipv4.checksum(wire))
+    assert ipv4.parse_header(wire).compute_checksum() == ipv4.parse_header(wire).checksum
+    wire[8] ^= 1
+    assert ipv4.parse_header(wire).compute_checksum() != ipv4.parse_header(wire).checksum

@@ -1,4 +1,4 @@
-"""Options that a kernel lacks: the setter raises, and `features` has told beforehand."""
+"""What this machine allows, by trying; options that a kernel or a platform lacks."""
 
 import errno
 import socket
@@ -12,6 +12,25 @@ from support import run_with_fault
 import ipv4
 from ipv4 import Conn, ControlFlags, ICMPFilter, PacketConn, PathMTUDiscovery, RawConn, bpf
 from ipv4.engine.kernel import KERNEL
+
+
+@pytest.mark.parity("platform: what a platform lacks")
+@pytest.mark.parametrize("flag", ["IP_TOS", "SO_ATTACH_FILTER", "ICMP_FILTER", "SO_LOCK_FILTER"])
+def test_a_feature_that_is_absent_is_named_with_the_platform(monkeypatch, flag):
+    from ipv4.engine.kernel import KERNEL
+
+    if flag == "IP_TOS":
+        monkeypatch.setattr(PacketConn.tos, "option", -1)
+    monkeypatch.setitem(KERNEL, flag, -1)
+    calls = {
+        "IP_TOS": lambda conn: conn.tos,
+        "SO_ATTACH_FILTER": lambda conn: conn.set_bpf([ipv4.bpf.RetConstant(1)]),
+        "ICMP_FILTER": lambda conn: conn.icmp_filter,
+        "SO_LOCK_FILTER": lambda conn: conn.lock_bpf(),
+    }
+    with PacketConn.udp() as conn:
+        with pytest.raises(NotImplementedError, match=rf"{flag}.* not available on {sys.platform}"):
+            calls[flag](conn)
 
 
 def udp(**options):
@@ -35,7 +54,9 @@ def told(flags):
 
 
 GROUP, CHANNEL = "224.0.0.254", "232.1.1.1"
+
 RET = [bpf.RetConstant(0)]
+
 PAIR = ControlFlags.DST | ControlFlags.INTERFACE
 
 # The option as the kernel calls it, its level, who sets it how, and what `features` calls it;
@@ -92,6 +113,7 @@ ROWS = [
     ("MCAST_MSFILTER", "IPPROTO_IP", udp,
      lambda conn: conn.set_source_filter(CHANNEL, "include", ["127.0.0.1"], 1), None),
 ]  # fmt: skip
+
 PRIVILEGED = {
     "SO_MARK",
     "SO_PRIORITY",
@@ -127,7 +149,7 @@ def outcome(make, act):
 
 @pytest.mark.needs_faults
 @pytest.mark.parametrize(("name", "level", "make", "act", "feature"), list(rows()))
-def test_setting_it_raises_and_features_tells(name, level, make, act, feature):
+def test_setting_what_a_kernel_lacks_raises_and_features_tells(name, level, make, act, feature):
     number, text, here = outcome(make, act)
     if number in (errno.ENOPROTOOPT, errno.EPERM):
         pytest.skip(f"not to be had here in the first place: {text}")
@@ -167,7 +189,7 @@ def test_a_kernel_without_the_forced_buffer_sizes_has_the_plain_ones(name, plain
 
 
 @pytest.mark.needs("strace")
-def test_the_same_injected_from_outside(tmp_path):
+def test_what_a_kernel_lacks_injected_from_outside(tmp_path):
     """By strace, in a program of its own: every setsockopt(2) of it fails."""
     program = """
         import ipv4
