@@ -9,7 +9,17 @@ import time
 import pytest
 
 import ipv4
-from ipv4 import ICMPFilter, ICMPType, PacketConn, RawConn, bpf
+from ipv4 import (
+    Conn,
+    ControlFlags,
+    ControlMessage,
+    Header,
+    ICMPFilter,
+    ICMPType,
+    PacketConn,
+    RawConn,
+    bpf,
+)
 
 FILTERED = range(32)
 
@@ -282,3 +292,90 @@ def test_filters_set_by_two_threads_are_both_there():
                 thread.join()
             conn.write_to(b"x", conn.local_addr)
             assert heard(conn) is None
+
+
+privileged = pytest.mark.privileged
+
+
+@privileged
+def test_min_ttl_is_kept_by_the_kernel(conn):
+    for cls, send in ((PacketConn, None), (RawConn, True)):
+        if send is None:
+            receiver = conn
+            write = lambda ttl: conn.write_to(  # noqa: E731
+                b"x", conn.local_addr, ControlMessage(send_ttl=ttl)
+            )
+        else:
+            receiver = cls.ip(253, "127.0.0.1")
+            write = lambda ttl, receiver=receiver: receiver.write_to(  # noqa: E731
+                Header(protocol=253, ttl=ttl, dst="127.0.0.1"), b"x"
+            )
+        receiver.min_ttl = 255
+        assert receiver.min_ttl == 255
+        receiver.set_bpf([bpf.RetConstant(0xFFFF)])  # the caller's own runs after it
+        for ttl in (254, 1, 255):
+            write(ttl)
+        receiver.set_control_message(ControlFlags.TTL, True)
+        receiver.read_from(bytearray(64))
+        with pytest.raises(BlockingIOError):
+            receiver.read_from(bytearray(64), socket.MSG_DONTWAIT)
+        receiver.set_bpf(None)
+        write(254)
+        with pytest.raises(BlockingIOError):
+            receiver.read_from(bytearray(64), socket.MSG_DONTWAIT)
+        receiver.min_ttl = 0
+        write(1)
+        receiver.read_from(bytearray(64))
+        receiver.close() if send else None
+        for bad, error in ((-1, ValueError), (256, ValueError), ("1", TypeError)):
+            with pytest.raises(error, match="min_ttl"):
+                conn.min_ttl = bad
+
+
+def test_min_ttl_on_tcp():
+    """Who is too far away is not even answered; who is near enough is served."""
+    with socket.create_server(("127.0.0.1", 0)) as server, Conn(server) as conn:
+        conn.min_ttl = 254
+        assert conn.min_ttl == 254
+        server.settimeout(10)
+        clients = [socket.socket() for _ in range(2)]
+        for client, ttl in zip(clients, (253, 254), strict=True):
+            client.setblocking(False)
+            Conn(client).ttl = ttl
+            assert client.connect_ex(server.getsockname()) == errno.EINPROGRESS
+        accepted, peer = server.accept()
+        assert peer == clients[1].getsockname()
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        for sock in (accepted, *clients):
+            sock.close()
+
+
+def test_a_locked_filter(conn):
+    conn.set_bpf([bpf.RetConstant(0)])
+    conn.lock_bpf()
+    for change in (lambda: conn.set_bpf(None), lambda: setattr(conn, "min_ttl", 1)):
+        with pytest.raises(PermissionError):
+            change()
+    assert conn.min_ttl == 0
+
+
+def test_draining_before_a_filter(conn):
+    for _ in range(100):
+        conn.write_to(b"old", conn.local_addr)
+    conn.set_bpf([bpf.RetConstant(0xFFFF)], drain=True)
+    conn.write_to(b"new!", conn.local_addr)
+    assert conn.read_from(bytearray(9))[0] == 4
+
+
+def test_steering_a_group_of_sockets():
+    with PacketConn.udp(("127.0.0.1", 0), reuse_port=True) as one:
+        with PacketConn.udp(one.local_addr, reuse_port=True) as two, PacketConn.udp() as sender:
+            one.set_reuseport_bpf([bpf.LoadAbsolute(0, 1), bpf.RetA()])
+            for index, conn in ((0, one), (1, two)) * 8:
+                sender.write_to(bytes([index]), one.local_addr)
+                conn.set_read_deadline(time.monotonic() + 5)
+                buffer = bytearray(1)
+                conn.read_from(buffer)
+                assert buffer[0] == index

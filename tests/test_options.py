@@ -335,3 +335,19 @@ def test_every_kind_of_conn_has_the_options(kinds, name, default, values, refuse
         for bad in ("1", None, 1.5, b"1"):
             with pytest.raises(TypeError, match=name):
                 setattr(conn, name, bad)
+
+
+def test_path_mtu(conn):
+    with pytest.raises(OSError) as caught:
+        _ = conn.path_mtu
+    assert caught.value.errno == errno.ENOTCONN
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", 9))
+        assert PacketConn(sock).path_mtu >= 65535
+
+
+def test_buffer_sizes(conn):
+    conn.receive_buffer = 100_000
+    assert conn.receive_buffer == 200_000
+    conn.send_buffer = 50_000
+    assert conn.send_buffer == 100_000

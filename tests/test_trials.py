@@ -7,7 +7,7 @@ import sys
 import textwrap
 
 import pytest
-from support import run_with_fault
+from support import run_with_fault, without_privilege
 
 import ipv4
 from ipv4 import Conn, ControlFlags, ICMPFilter, PacketConn, PathMTUDiscovery, RawConn, bpf
@@ -213,3 +213,11 @@ def test_what_a_kernel_lacks_injected_from_outside(tmp_path):
     assert first.startswith(f"{errno.ENOPROTOOPT} ")
     assert "IP_MULTICAST_ALL" in first
     assert second == str(errno.ENOPROTOOPT)
+
+
+def test_features():
+    found = ipv4.features()
+    assert found["batches"] is None or isinstance(found["batches"], NotImplementedError)
+    assert found["receive TTL"] is None
+    assert found["send segments (UDP_SEGMENT)"] is None
+    assert isinstance(without_privilege(ipv4.features)["raw sockets"], PermissionError)

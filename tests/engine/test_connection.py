@@ -1,6 +1,7 @@
 """The one peer of a datagram conn: connect, disconnect, and what waits in its queues."""
 
 import errno
+import os
 import socket
 import time
 
@@ -160,3 +161,36 @@ def test_an_opener_with_a_peer_hears_nobody_else_first(server):
                 with pytest.raises(BlockingIOError):
                     conn.read_from(bytearray(9), socket.MSG_DONTWAIT)
             assert time.monotonic() < deadline
+
+
+def test_interfaces_and_namespaces(pair):
+    with PacketConn.udp(("10.1.0.2", 0), netns=pair.b.path) as conn:
+        assert conn.local_addr[0] == "10.1.0.2"
+        for name in ("bound_interface", "unicast_interface"):
+            assert getattr(conn, name) is None
+            setattr(conn, name, "eth0")
+            assert getattr(conn, name).name == "eth0"
+            setattr(conn, name, None)
+            assert getattr(conn, name) is None
+        conn.mark = 0xFFFFFFFF
+        assert conn.mark == 0xFFFFFFFF
+        conn.transparent = True
+        assert conn.transparent is True
+    with pytest.raises(FileNotFoundError):
+        PacketConn.udp(netns="no-such-namespace")
+
+
+def test_sockets_of_two_other_namespaces(pair):
+    """Neither is this thread's: each lives where it was opened, and this thread stays here."""
+    home = os.readlink("/proc/thread-self/ns/net")
+    with (
+        PacketConn.udp(("10.1.0.1", 0), netns=pair.a.path) as one,
+        PacketConn.udp(("10.1.0.2", 0), netns=pair.b.path) as two,
+    ):
+        two.set_read_deadline(time.monotonic() + 10)
+        one.write_to(b"x", two.local_addr)
+        assert two.read_from(bytearray(1))[2] == one.local_addr
+    assert os.readlink("/proc/thread-self/ns/net") == home
+    with pytest.raises(OSError) as caught:
+        PacketConn.udp(("10.1.0.1", 0))
+    assert caught.value.errno == errno.EADDRNOTAVAIL

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import time
 
 import pytest
 
@@ -98,3 +99,19 @@ def test_interface_is_a_named_tuple():
     assert one == (1, "lo")
     assert (one.index, one.name) == (1, "lo")
     assert one._asdict() == {"index": 1, "name": "lo"}
+
+
+def test_a_bound_interface_hears_only_its_own(hosts):
+    a, b, c = hosts("a"), hosts("b"), hosts("c")
+    hosts.link(a, b, "10.2.0.1/24", "10.2.0.2/24")
+    hosts.link(c, b, "10.3.0.1/24", "10.3.0.2/24")
+    with b.call(PacketConn.udp, ("0.0.0.0", 5000), bound_interface="eth1") as conn:
+        for host, to in ((a, "10.2.0.2"), (c, "10.3.0.2")):
+            with host.call(PacketConn.udp) as sender:
+                sender.write_to(host.name.encode(), (to, 5000))
+        conn.set_read_deadline(time.monotonic() + 5)
+        buffer = bytearray(9)
+        _, _, src = conn.read_from(buffer)
+        assert src[0] == "10.3.0.1"
+        with pytest.raises(BlockingIOError):
+            conn.read_from(buffer, socket.MSG_DONTWAIT)

@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import ipaddress
+import json
 import socket
 import time
 from ipaddress import IPv4Address
 
 import pytest
-from support import without_privilege
+from support import capture, eventually, without_privilege
 from support.packets import PAYLOAD, echo
 
 import ipv4
@@ -563,3 +565,143 @@ def test_whole_packets_of_one_source_are_heard(pair):
         conn.write_to(Header(ttl=1, protocol=253, dst="232.0.1.254"), b"over the link")
         header, payload, _ = hearing.read_from(bytearray(64))
         assert (header.src, payload) == (IPv4Address("10.1.0.1"), b"over the link")
+
+
+def test_multicast_all(pair):
+    """Turned off, a socket hears its own groups alone, whatever others of the host joined."""
+    options = {"reuse_address": True}
+    with (
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), **options) as other,
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), multicast_all=False, **options) as own,
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), **options) as every,
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0), multicast_interface="eth0") as sender,
+    ):
+        other.join_group("224.0.0.250", "eth0")
+        own.join_group("224.0.0.251", "eth0")
+        for group in ("224.0.0.250", "224.0.0.251"):
+            sender.write_to(group.encode(), (group, 5000))
+
+        def heard(conn, count):
+            conn.set_read_deadline(time.monotonic() + 10)
+            return [read_text(conn) for _ in range(count)]
+
+        both = ["224.0.0.250", "224.0.0.251"]
+        assert heard(every, 2) == heard(other, 2) == both
+        assert heard(own, 1) == both[1:]
+        own.multicast_all = True
+        sender.write_to(b"now too", ("224.0.0.250", 5000))
+        assert heard(own, 1) == ["now too"]
+
+
+def read_text(conn):
+    buffer = bytearray(100)
+    n, _, _ = conn.read_from(buffer)
+    return buffer[:n].decode()
+
+
+def test_a_source_filter_between_hosts(pair):
+    """The whole filter at once, either mode: what it lists is heard, or all but that."""
+    group = "232.1.1.1"
+    for number in (11, 12, 13):
+        pair.a.add_address(f"10.1.0.{number}/24", "eth0")
+    with (
+        pair.b.call(PacketConn.udp, ("0.0.0.0", 5000), multicast_all=False) as conn,
+        pair.a.call(PacketConn.udp, ("0.0.0.0", 0), multicast_interface="eth0") as sender,
+    ):
+        conn.set_read_deadline(time.monotonic() + 10)
+        for mode, sources, heard in (
+            ("include", ["10.1.0.11"], "11"),
+            ("include", ["10.1.0.12", "10.1.0.13"], "12 13"),
+            ("exclude", ["10.1.0.12"], "11 13"),
+            ("exclude", [], "11 12 13"),
+        ):
+            conn.set_source_filter(group, mode, sources, "eth0")
+            found, listed = conn.source_filter(group, "eth0")
+            assert (found, sorted(map(str, listed))) == (mode, sources)
+            for n in (11, 12, 13):
+                told = ControlMessage(src=f"10.1.0.{n}")
+                sender.write_to(str(n).encode(), (group, 5000), told)
+            sender.write_to(b"end", ("10.1.0.2", 5000))
+            assert list(iter(lambda: read_text(conn), "end")) == heard.split()
+
+
+def test_source_filter(conn):
+    group = "232.1.1.1"
+    conn.set_source_filter(group, "include", ["10.0.0.1", "10.0.0.2"], 1)
+    mode, sources = conn.source_filter(group, "lo")
+    assert (mode, sorted(map(str, sources))) == ("include", ["10.0.0.1", "10.0.0.2"])
+    conn.set_source_filter(group, "exclude", [], 1)
+    assert conn.source_filter(group, 1) == ("exclude", [])
+    for bad in ("both", None, 1):
+        with pytest.raises(ValueError, match="mode"):
+            conn.set_source_filter(group, bad, [], 1)
+    with pytest.raises(ValueError, match=r"sources\[1\]"):
+        conn.set_source_filter(group, "include", ["10.0.0.1", "x"], 1)
+    with pytest.raises(OSError, match="igmp_max_msf") as caught:
+        conn.set_source_filter(group, "include", [f"10.0.0.{i}" for i in range(1, 12)], 1)
+    assert caught.value.errno == errno.ENOBUFS
+    conn.set_source_filter(group, "include", [], 1)
+    with pytest.raises(OSError):
+        conn.source_filter(group, 1)
+
+
+def test_an_igmp_report_is_read_with_its_router_alert(pair):
+    with (
+        pair.b.call(RawConn.ip, 2) as whole,
+        pair.b.call(PacketConn.ip, 2) as payloads,
+        pair.a.call(PacketConn.udp) as member,
+    ):
+        payloads.set_control_message(ControlFlags.OPTIONS, True)
+        for conn in (whole, payloads):
+            conn.set_read_deadline(time.monotonic() + 10)
+            conn.join_group("224.0.0.22", "eth0")
+        member.join_group("239.1.2.3", "eth0")
+        payload = b""
+        while not (payload[:1] == b"\x22" and b"\xef\1\2\3" in bytes(payload)):
+            header, payload, _ = whole.read_from(bytearray(256))
+        assert (str(header.dst), header.ttl, header.options) == ("224.0.0.22", 1, ipv4.ROUTER_ALERT)
+        assert ipv4.checksum(payload) == 0
+        buffer = bytearray(256)
+        while b"\xef\1\2\3" not in buffer:
+            _, cm, _ = payloads.read_from(buffer)
+        assert cm.options == ipv4.ROUTER_ALERT
+
+
+@pytest.mark.needs("bridge")
+def test_a_querier_accepts_our_igmp_reports(pair):
+    """A snooping bridge with a querier lists the groups of well-formed reports only."""
+    pair.b.add_link("br0", "bridge", br_mcast_snooping=1, br_mcast_querier=1)
+    pair.b.set_link("eth0", master="br0")
+    pair.b.set_link("br0", up=True)
+
+    def listed():
+        (shown,) = json.loads(pair.b.run(["bridge", "-j", "mdb", "show"]).stdout)
+        return {entry["grp"] for entry in shown["mdb"] if entry["port"] == "eth0"}
+
+    def report(group, version, flaw=0):
+        number = ipaddress.IPv4Address(group).packed
+        if version == 2:  # RFC 2236: to the group itself
+            body, dst = b"\x16\0\0\0" + number, group
+        else:  # RFC 3376: one record, "change to exclude" of no source
+            body, dst = b"\x22" + bytes(6) + b"\1\4\0\0\0" + number, "224.0.0.22"
+        checksum = ipv4.checksum(body) ^ flaw
+        return (
+            Header(protocol=2, tos=0xC0, ttl=1, dst=dst, options=ipv4.ROUTER_ALERT),
+            body[:2] + checksum.to_bytes(2, "big") + body[4:],
+        )
+
+    # A port that the bridge has not yet put to forwarding learns nothing.
+    eventually(lambda: "state forwarding" in pair.b.run(["bridge", "link", "show"]).stdout)
+    with (
+        capture(pair.b, "eth0") as seen,
+        pair.a.call(RawConn.ip, 2, multicast_interface="eth0") as conn,
+    ):
+        conn.write_to(*report("239.1.2.1", 3, flaw=1))
+        conn.write_to(*report("239.1.2.2", 2, flaw=1))
+        conn.write_to(*report("239.1.2.3", 3))
+        conn.write_to(*report("239.1.2.4", 2))
+        eventually(lambda: {"239.1.2.3", "239.1.2.4"} <= listed())
+        seen.wait_for(4)
+        assert not {"239.1.2.1", "239.1.2.2"} & listed()
+    ours = [packet for packet in seen.packets if packet[12:16] == b"\x0a\1\0\1"]
+    assert {packet[20:24] for packet in ours} == {ipv4.ROUTER_ALERT}

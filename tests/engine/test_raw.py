@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 import time
 from ipaddress import IPv4Address
 
@@ -9,7 +10,7 @@ import pytest
 from support.packets import PAYLOAD, echo
 
 import ipv4
-from ipv4 import ControlFlags, ControlMessage, Header, HeaderFlags, RawConn
+from ipv4 import ControlFlags, ControlMessage, Header, HeaderFlags, PacketConn, RawConn
 
 pytestmark = pytest.mark.privileged
 
@@ -262,3 +263,32 @@ def test_a_packet_above_the_mtu_is_told_who_fragments(pair):
         assert caught.value.errno == errno.EMSGSIZE
         assert f"{other.address}:" in str(caught.value)
         assert ":0" not in str(caught.value)
+
+
+def test_ping_sockets(pair):
+    with pytest.raises(PermissionError, match="ping_group_range"):
+        pair.a.call(PacketConn.ping)  # a new network namespace lets nobody
+    pair.a.sysctl("net.ipv4.ping_group_range", "0 0")
+    with pair.a.call(PacketConn.ping) as conn:
+        conn.set_read_deadline(time.monotonic() + 5)
+        conn.set_control_message(ControlFlags.TTL, True)
+        conn.write_to(struct.pack("!BBHHH", 8, 0, 0, 0, 7) + b"ping", "10.1.0.2")
+        buffer = bytearray(64)
+        n, cm, src = conn.read_from(buffer)
+        assert (buffer[0], bytes(buffer[6:n]), src[0], cm.ttl) == (0, b"\0\7ping", "10.1.0.2", 64)
+
+
+def test_router_alert_on_a_forwarding_router(chain):
+    router = chain.routers[0]
+    with router.call(RawConn.ip, 253, router_alert=True) as conn:
+        conn.set_read_deadline(time.monotonic() + 5)
+        assert conn.router_alert is True
+        with chain.client.call(RawConn.ip, 253) as sender:
+            header = Header(
+                protocol=253, ttl=9, dst=chain.server.address, options=ipv4.ROUTER_ALERT
+            )
+            sender.write_to(header, b"look")
+        got, payload, _ = conn.read_from(bytearray(99))
+        assert (str(got.dst), bytes(payload)) == (chain.server.address, b"look")
+        assert got.options == ipv4.ROUTER_ALERT
+        conn.router_alert = False

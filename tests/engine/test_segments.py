@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ipv4 import ControlMessage, Message, MessageBatch, PacketConn
+from ipv4 import ControlFlags, ControlMessage, Message, MessageBatch, PacketConn, bpf
 
 SEGMENT = 100
 TOLD = ControlMessage(segment_size=SEGMENT)
@@ -163,3 +163,26 @@ def test_a_slot_of_a_batch_can_be_in_a_call_once(conn):
     batch = MessageBatch(2, 10)
     with pytest.raises(BufferError, match=r"ms\[1\] is the same slot .* as ms\[0\]"):
         conn.write_batch([batch[0], batch[0]])
+
+
+@pytest.mark.parametrize("size", [1, 100, 1000, 1400, 5000])
+def test_segments_both_ways(conn, size):
+    conn.receive_buffer = 1 << 22
+    payload = bytes(i % 251 for i in range(30_000))
+    assert conn.write_to(payload, conn.local_addr, ControlMessage(segment_size=size)) == 30_000
+    got = b""
+    if size >= 100:
+        while len(got) < len(payload):
+            buffer = bytearray(65536)
+            n, _, _ = conn.read_from(buffer)
+            assert n == min(size, len(payload) - len(got))
+            got += buffer[:n]
+        assert got == payload
+    conn.set_bpf([bpf.RetConstant(0xFFFF)], drain=True)
+    conn.set_bpf(None)
+    conn.set_control_message(ControlFlags.SEGMENT_SIZE, True)
+    if size in (1000, 1400):
+        conn.write_to(payload, conn.local_addr, ControlMessage(segment_size=size))
+        n, cm, _ = conn.read_from(bytearray(65536))
+        assert (n, cm.segment_size) == (30_000, size)
+    conn.write_to(b"one", conn.local_addr, ControlMessage(segment_size=size + 2))
