@@ -42,6 +42,7 @@ numpydoc_xref_aliases = {
     "address": ":term:`address`",
     "interface": ":term:`interface`",
     "IPv4Address": "ipaddress.IPv4Address",
+    "None": ":name:`None`",
     "bytes-like": ":term:`bytes-like <buffer>`",
 }
 numpydoc_xref_ignore = {

@@ -6,6 +6,7 @@ installed, source lines from the repository.
 
 import argparse
 import enum
+import functools
 import importlib
 import inspect
 import itertools
@@ -51,7 +52,8 @@ ARGUMENTS = {"interface", "socket", "timeout", "flags"}
 def name_role(role, rawtext, text, lineno, inliner, options=None, content=None):
     """The default role: code, and a link where the name is known."""
     env = inliner.document.settings.env
-    target = text.partition("(")[0].lstrip("~")
+    titled = re.fullmatch(r"(?s)(.+?)\s+<([\w.]+)>", text)  # `shown <name>`
+    text, target = titled.groups() if titled else (text, text.partition("(")[0].lstrip("~"))
     node = addnodes.pending_xref(
         rawtext,
         nodes.literal(rawtext, text, classes=["xref"]),
@@ -110,6 +112,7 @@ def resolve_name(app, env, node, contnode):
 PYTHON = {
     name: f"library/{page}.html"
     for page, names in {
+        "constants": "None True False",
         "exceptions": "OSError TimeoutError BlockingIOError PermissionError ValueError TypeError"
         " BufferError NotImplementedError ConnectionRefusedError AttributeError MemoryError"
         " ResourceWarning InterruptedError",
@@ -125,7 +128,12 @@ PYTHON = {
     }.items()
     for name in names.split()
 }
-ROLES = {"exceptions": "py:exception", "functions": "py:class", "stdtypes": "py:class"}
+ROLES = {
+    "constants": "py:data",
+    "exceptions": "py:exception",
+    "functions": "py:class",
+    "stdtypes": "py:class",
+}
 
 
 def write_inventory(path):
@@ -295,6 +303,7 @@ def member_docs(cls):
 # --- tables --------------------------------------------------------------------------------------
 
 KERNEL_NAME = re.compile(r"\b(?:IP|SO|UDP|MCAST|ICMP|TCP|SIOC)_?[A-Z0-9]+(?:_[A-Z0-9]+)*\b")
+AFTER_PAGE = re.compile(r"\b\w+\(7\), (?P<name>[A-Z]\w+)|(?P<call>\bget(?:peer|sock)name\(2\))")
 SINCE = re.compile(r"Linux\s+(\d+\.\d+(?:\.\d+)?)")
 CAPABILITY = re.compile(r"CAP_[A-Z]+(?:_[A-Z]+)*")
 
@@ -311,12 +320,14 @@ def table(heads, rows, widths=""):
 
 def facts(doc):
     """Kernel option, first version and capabilities that a docstring names."""
-    option = KERNEL_NAME.search(doc)
+    named = AFTER_PAGE.search(doc)
+    option = (named["name"] or named["call"]) if named else KERNEL_NAME.search(doc)
+    option = option if isinstance(option, str) else option and option[0]
     since = SINCE.search(doc)
     doc = re.sub(r"Old kernels[^.]*\.", "", doc)
     needed = [] if re.search(r"takes? no privilege", doc) else CAPABILITY.findall(doc)
     return (
-        option[0] if option else "",
+        option or "",
         since[1] if since else "",
         " or ".join(dict.fromkeys(needed)) or "none",
     )
@@ -340,7 +351,7 @@ class FlagTable(Generated):
             meaning = doc.partition(":")[0]
             rows.append(
                 (
-                    f"`ControlFlags.{name}`",
+                    f":name:`{name} <ControlFlags.{name}>`",
                     meaning,
                     f"``{option}``",
                     ", ".join(f"`{short(each)}`" for each in attributes),
@@ -349,7 +360,7 @@ class FlagTable(Generated):
                 )
             )
         heads = ("flag", "tells", "kernel option", "read as", "privilege", "since Linux")
-        return table(heads, rows)
+        return table(heads, rows, "14 24 20 20 11 11")
 
 
 class OptionTable(Generated):
@@ -529,6 +540,20 @@ def source_of(module):
     return None
 
 
+@functools.cache
+def places_of(module):
+    """Where the classes and functions of a module of ours stand in its source."""
+    path = source_of(module) if module.startswith("ipv4") else None
+    return stubdocs.scan(path) if path else {}
+
+
+def home_of(cls, name):
+    """The class in whose source a member stands: a class may hold a base's member as its own."""
+    holders = [each for each in cls.__mro__ if name in vars(each)]
+    stands = (each for each in holders if f"{each.__name__}.{name}" in places_of(each.__module__))
+    return next(stands, holders[0] if holders else None)
+
+
 def find_module(app, module, fullname):
     """`viewcode-follow-imported`: the module that a documented name comes from."""
     owner = importlib.import_module(module)
@@ -536,10 +561,8 @@ def find_module(app, module, fullname):
     for part in parts[:-1]:
         owner = getattr(owner, part, None)
     if inspect.isclass(owner):
-        try:
-            return defining_class(owner, parts[-1]).__module__
-        except StopIteration:
-            return None
+        home = home_of(owner, parts[-1])
+        return home.__module__ if home else None
     found = getattr(getattr(owner, parts[-1], None), "__module__", None)
     # Whose own names have entries: links back from a module's source have one prefix.
     return module if found == "ipv4.datagrams" else found
@@ -550,12 +573,12 @@ def find_source(app, module):
     path = source_of(module) if module.startswith("ipv4") else None
     if path is None:
         return None
-    places = stubdocs.scan(path)
+    places = places_of(module)
     tags = {name: (place.kind, place.first, place.last) for name, place in places.items()}
     faces = [*CONNS, ipv4.aio.AsyncPacketConn, ipv4.aio.AsyncRawConn]
     for face in faces:
         for name in public(face):
-            home = defining_class(face, name)
+            home = home_of(face, name)
             if home.__module__ == module and f"{home.__name__}.{name}" in tags:
                 tags[f"{face.__name__}.{name}"] = tags[f"{home.__name__}.{name}"]
     return path.read_text(), tags

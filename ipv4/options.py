@@ -66,6 +66,7 @@ class Option(property):
         told = f"{PAGES[level]}, {kernel_name}, Linux {SINCE[kernel_name]}"
         privilege = f"setting it takes {takes}" if takes else "it takes no privilege"
         super().__init__(self.read, self.write)
+        doc = doc.replace("\n        ", "\n")  # the rows of the tables are indented
         self.__doc__ = f"{doc.rstrip()}\n\n{told}; {privilege}.\n"
         self.kernel_name = kernel_name
         self.level = KERNEL[level]

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Show Hellos and a flood, in a network namespace where the system allows one."""
     try:
         sandbox.enter()
         print("In a network namespace of our own, whose only interface is a loopback.")

@@ -115,10 +115,12 @@ BOLD, RED, GREEN = 1, 31, 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
 
 
 def run(args: argparse.Namespace) -> int:
+    """Examine the machine and say what was found, as text or JSON."""
     report = examine()
     if args.json:
         print(json.dumps(report, indent=2))
@@ -215,10 +217,12 @@ def grouped(features: Iterable[str]) -> dict[str, list[str]]:
 
 
 def heading(title: str) -> None:
+    """A group's title, after an empty line."""
     print("\n" + layout.coloured(title, BOLD))
 
 
 def paragraph(text: str, margin: int = 2) -> None:
+    """A text as wide as the terminal, indented."""
     for line in layout.wrapped(text, margin):
         print(" " * margin + line)
 
@@ -245,6 +249,7 @@ def takes_text(takes: str) -> str:
 
 
 def yes(works: bool) -> str:
+    """A state in a word."""
     return "yes" if works else "no"
 
 

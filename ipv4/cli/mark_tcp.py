@@ -31,6 +31,7 @@ PATIENCE = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     add = parser.add_argument
     add(
         "--listen",
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Listen, and greet each client in a thread, until interrupted."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # The kernel answers a SYN before the connection can be accepted: with the listener's marks.
@@ -92,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def mark(sock: socket.socket, tos: int, ttl: int) -> Conn:
+    """Give a socket its type of service and TTL; the conn that goes around it."""
     conn = Conn(sock)
     conn.tos = tos
     conn.ttl = ttl

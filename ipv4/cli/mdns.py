@@ -44,6 +44,7 @@ LONGEST_TTL = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     add = parser.add_argument
     add("interface", metavar="IFACE", type=arguments.interface, help="interface to answer on")
     add(
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Join the group, and answer for the names given until interrupted."""
     try:
         import dns.message  # noqa: F401
     except ImportError:

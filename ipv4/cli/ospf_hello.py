@@ -31,6 +31,7 @@ MOST = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     add = parser.add_argument
     add("interface", metavar="IFACE", type=arguments.interface, help="interface to speak on")
     add(
@@ -82,6 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Join the routers' group, and send and hear Hellos until interrupted."""
     interface = args.interface
     address = ifreq.interface_address(interface.name)
     hello = ospf.Hello(

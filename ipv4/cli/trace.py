@@ -57,6 +57,7 @@ FIRST_PORT = 33434
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
     add = parser.add_argument
     add("host", metavar="HOST", help="name or address of the host")
     add("--udp", action="store_true", help="probe by UDP, which takes no privilege")
@@ -102,6 +103,7 @@ class Answer:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Probe hop after hop, and print what each answered, until the route ends."""
     target = resolve(args.host)
     prober: EchoProber | UDPProber
     if args.udp:
@@ -282,9 +284,11 @@ class EchoProber:
         self.conn.icmp_filter = filter
 
     def close(self) -> None:
+        """Close the conn of the probes."""
         self.conn.close()
 
     def send(self, hop: int, sequence: int) -> None:
+        """Send one probe, whose TTL is the hop's number."""
         request = icmp.echo_request(self.identifier, sequence, self.data)
         self.watch.start(sequence)
         self.conn.write_to(request, self.target, ControlMessage(send_ttl=hop))
@@ -316,6 +320,7 @@ class EchoProber:
             yield Answer(answer.sequence, peer[0], not exceeded, mark, str(cm), elapsed)
 
     def is_ours(self, answer: icmp.Answer, peer: str) -> bool:
+        """Whether an answer is to a probe of this run, by what it quotes or echoes."""
         if answer.identifier != self.identifier:
             return False
         if answer.type == ICMPType.ECHO_REPLY:
@@ -335,9 +340,11 @@ class UDPProber:
         self.poller.register(self.conn, select.POLLIN)
 
     def close(self) -> None:
+        """Close the conn of the probes."""
         self.conn.close()
 
     def send(self, hop: int, sequence: int) -> None:
+        """Send one probe, whose TTL is the hop's number."""
         destination = (self.target, FIRST_PORT + sequence)
         self.watch.start(sequence)
         self.conn.write_to(b"ipv4 trace --udp", destination, ControlMessage(send_ttl=hop))
@@ -368,6 +375,7 @@ class UDPProber:
     def answer(
         self, port: int, address: str, last: bool, mark: str, cm: ControlMessage | None
     ) -> Answer:
+        """The answer to the probe that went to a port, with the time that it took."""
         sequence = port - FIRST_PORT
         return Answer(sequence, address, last, mark, "", self.watch.elapsed(sequence, cm))
 
@@ -409,6 +417,7 @@ class Names:
         return self.found.get(address, "")
 
     def close(self) -> None:
+        """Close the conn of the probes."""
         """End what is still being looked up."""
         for pid, reader, _ in self.lookups.values():
             os.close(reader)

@@ -2,14 +2,15 @@
 
 import contextlib
 import functools
+import html
 import http.server
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
 import threading
 import urllib.parse
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -33,35 +34,40 @@ def manual(tmp_path_factory):
     return folder / "html"
 
 
-class Links(HTMLParser):
-    """The links and anchors of a page."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.links, self.anchors = [], {""}
-        self.feed(page.read_text())
-
-    def handle_starttag(self, tag, attributes):
-        for name, value in attributes:
-            if name in ("href", "src") and value:
-                self.links.append(value)
-            elif name == "id":
-                self.anchors.add(value)
+ATTRIBUTE = re.compile(r'\s(href|src|id)="([^"]*)"')
 
 
-def test_every_link_within_the_manual_leads_somewhere(manual):
-    pages = {page.resolve(): Links(page) for page in manual.rglob("*.html")}
+@pytest.fixture(scope="module")
+def pages(manual):
+    """The links and the anchors of each page, by its path in the manual."""
+    found = {}
+    for page in manual.rglob("*.html"):
+        links, anchors = [], {""}
+        for name, value in ATTRIBUTE.findall(page.read_text()):
+            if name == "id":
+                anchors.add(html.unescape(value))
+            else:
+                links.append(html.unescape(value))
+        found[page.relative_to(manual).as_posix()] = (links, anchors)
+    return found
+
+
+def test_every_link_within_the_manual_leads_somewhere(manual, pages):
+    files = {path.relative_to(manual).as_posix() for path in manual.rglob("*") if path.is_file()}
     dead = []
-    for page, found in pages.items():
-        for link in found.links:
+    for page, (links, _) in pages.items():
+        for link in sorted(set(links)):
             parts = urllib.parse.urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
-            target = (page.parent / urllib.parse.unquote(parts.path)).resolve()
-            target = page if not parts.path else target
-            anchor = urllib.parse.unquote(parts.fragment)
-            if not target.exists() or (target in pages and anchor not in pages[target].anchors):
-                dead.append(f"{page.relative_to(manual)}: {link}")
+            path = urllib.parse.unquote(parts.path)
+            near = posixpath.join(posixpath.dirname(page), path)
+            target = posixpath.normpath(near) if path else page
+            anchors = pages.get(target, ((), ()))[1]
+            if target not in files or (
+                anchors and urllib.parse.unquote(parts.fragment) not in anchors
+            ):
+                dead.append(f"{page}: {link}")
     assert dead == []
 
 
@@ -74,14 +80,15 @@ def test_what_newcomers_search_for_is_found(manual):
     assert missing == []
 
 
-def test_every_public_name_has_an_entry(manual):
+def test_every_public_name_has_an_entry(pages):
     import ipv4
     import ipv4.aio
     import ipv4.bpf
 
     entries = set()
-    for page in (manual / "reference").glob("*.html"):
-        entries |= Links(page).anchors
+    for page, (_, anchors) in pages.items():
+        if page.startswith("reference/"):
+            entries |= anchors
     missing = [
         f"{module.__name__}.{name}"
         for module in (ipv4, ipv4.aio, ipv4.bpf)
