@@ -18,6 +18,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from support import when_it_waits
 
 from ipv4 import ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
 from ipv4.aio import AsyncPacketConn, AsyncRawConn
@@ -527,8 +528,7 @@ def test_closing_after_the_loop_and_from_a_thread(loop):
         assert conn.closed
 
     async def wait_for_the_end():
-        thread = threading.Timer(0.05, conn.close)
-        thread.start()
+        thread = when_it_waits(conn.close)
         with pytest.raises(OSError) as caught:
             await conn.read_from(bytearray(1))
         assert caught.value.errno == errno.EBADF

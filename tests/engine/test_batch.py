@@ -1,15 +1,19 @@
 """Batches: one system call for many messages, what went of them, and the error queue."""
 
 import errno
+import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from ipaddress import IPv4Address
 
 import pytest
-from support import eventually, until_it_waits
-from support.packets import PAYLOAD
+from support import eventually, until_it_waits, when_it_waits
+from support.faults import ALONE, READ_ALONE, straced, under_strace
+from support.packets import PAYLOAD, drained, udp
 
 import ipv4
 from ipv4 import ControlFlags, ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
@@ -72,9 +76,10 @@ def test_a_message_is_gathered_from_and_scattered_over_many_buffers(conn):
 
 @pytest.mark.parity("ReadBatch")
 def test_it_waits_for_the_first_and_leaves_the_others_untouched(conn):
-    threading.Timer(0.1, conn.write_to, (b"first", conn.local_addr)).start()
+    other = when_it_waits(conn.write_to, b"first", conn.local_addr)
     room = [Message(bytearray(b"\xee" * 16), addr=("192.0.2.1", 9)) for _ in range(3)]
     assert conn.read_batch(room) == 1
+    other.join()
     assert text(room[0]) == b"first"
     for message in room[1:]:
         assert (message.n, message.addr) == (0, ("192.0.2.1", 9))
@@ -417,3 +422,186 @@ def test_both_kinds_of_truncation_are_told_of_one_message(conn):
     conn.read_batch([message])
     assert message.flags & socket.MSG_TRUNC
     assert message.flags & socket.MSG_CTRUNC
+
+
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+
+def wait_for(conn, seconds):
+    """Read in vain for so long."""
+    conn.set_read_deadline(time.monotonic() + seconds)
+    with pytest.raises(TimeoutError):
+        conn.read_from(bytearray(64))
+    conn.set_read_deadline(time.monotonic() + 30)
+
+
+def send_numbers(verb, total, each):
+    """Send numbered datagrams in batches; what was reported as sent, the errors, what arrived."""
+    with udp(receive_buffer=1 << 20) as conn:
+        wait_for(conn, 0.2)  # a conn keeps the waker of its first wait
+        before = descriptors()
+        payloads = [bytearray(number.to_bytes(2, "big")) for number in range(total)]
+        out = [Message(payload, addr=conn.local_addr) for payload in payloads]
+        sent, errors = [], []
+        if verb == "write_all":
+            failed = dict(conn.write_all(out))
+            errors = [errno.errorcode[error.errno] for error in failed.values()]
+            sent = [number for number in range(total) if number not in failed]
+        while verb == "write_batch" and len(sent) < total:
+            try:
+                start = len(sent)
+                sent += range(start, start + conn.write_batch(out[start : start + each]))
+            except OSError as error:
+                errors.append(errno.errorcode[error.errno])
+                assert len(errors) < total
+        arrived = [int.from_bytes(payload, "big") for payload in drained(conn)]
+        conn.write_batch([Message(b"on", addr=conn.local_addr)])
+        assert drained(conn) == [b"on"]
+        assert descriptors() == before
+        del out
+        for payload in payloads:
+            payload.clear()  # nothing holds on to it
+        return sent, errors, arrived
+
+
+@straced
+@pytest.mark.parametrize(
+    ("rules", "verb", "errors", "lost"),
+    [
+        (["inject=sendmmsg:error=ENOBUFS:when=2"], "write_batch", ["ENOBUFS"], []),
+        (["inject=sendmmsg:error=ENOMEM:when=1"], "write_batch", ["ENOMEM"], []),
+        (["inject=sendmmsg:error=EIO:when=3"], "write_batch", ["EIO"], []),
+        (["inject=sendmmsg:error=EPERM:when=1..3"], "write_batch", ["EPERM"] * 3, []),
+        (["inject=sendmmsg:error=EINTR:when=1+2"], "write_batch", [], []),
+        (["inject=sendmmsg:error=EAGAIN:when=1+2"], "write_batch", [], []),
+        (["inject=sendmmsg:error=ENOMEM:when=1"], "write_all", ["ENOMEM"], [0]),
+        (["inject=sendmmsg:error=ENOBUFS:when=1..2"], "write_all", ["ENOBUFS"] * 2, [0, 1]),
+        ([ALONE, "inject=sendmsg:error=ENOBUFS:when=4"], "write_batch", [], []),
+        ([ALONE, "inject=sendmsg:error=ENOBUFS:when=4..5"], "write_batch", ["ENOBUFS"], []),
+        ([ALONE, "inject=sendmsg:error=EIO:when=4..5"], "write_all", ["EIO"], [3]),
+        ([ALONE, "inject=sendmsg:error=ENOMEM:when=1"], "write_all", ["ENOMEM"], [0]),
+        ([ALONE, "inject=sendmsg:error=EINTR:when=1+2"], "write_batch", [], []),
+    ],
+)
+def test_counts_of_sent_batches_add_up(tmp_path, rules, verb, errors, lost):
+    """Reported as sent = arrived, each once and in order; what failed has its error."""
+    (sent, seen, arrived), log = under_strace(tmp_path, rules, send_numbers, verb, 20, 8)
+    assert "INJECTED" in log
+    assert seen == errors
+    assert arrived == sent == [number for number in range(20) if number not in lost]
+
+
+@pytest.mark.parametrize("kind", ["list", "arena"])
+def test_the_error_behind_a_partial_count_can_be_had(kind):
+    """The fourth of six is too long: three go, the next call says why, the rest can go on."""
+    with udp(receive_buffer=1 << 20) as conn:
+        if kind == "list":
+            batch = [Message(bytes(1), addr=conn.local_addr) for _ in range(6)]
+            batch[3].buffers = bytes(70000)
+        else:
+            batch = MessageBatch(6, 70000)
+            for number in range(6):
+                batch[number].addr = conn.local_addr
+                batch.lengths[number] = 70000 if number == 3 else 1
+        at = 0
+        while at < 3:
+            at += conn.write_batch(batch[at:])
+        assert at == 3
+        for _ in range(2):  # it stays the reason for as long as it is asked
+            with pytest.raises(OSError, match=f":{conn.local_addr[1]}") as caught:
+                conn.write_batch(batch[3:])
+            assert caught.value.errno == errno.EMSGSIZE
+        while at < 5:
+            at += conn.write_batch(batch[at + 1 :])
+        assert len(drained(conn)) == 5
+
+
+def do_nothing():
+    with udp() as conn:
+        nothing = MessageBatch(1, 1)[:0]
+        os.getppid()
+        for empty in ([], (), nothing):
+            assert conn.read_batch(empty) == conn.write_batch(empty) == 0
+            assert conn.write_all(empty) == []
+        assert os.getppid()
+    return len(nothing)
+
+
+@straced
+def test_an_empty_batch_makes_no_system_call(tmp_path):
+    length, log = under_strace(tmp_path, ["trace=all"], do_nothing)
+    calls = [line.split()[1].split("(")[0] for line in log.splitlines()]
+    first = calls.index("getppid")
+    between = calls[first + 1 : calls.index("getppid", first + 1)]
+    assert (length, set(between) - {"brk", "mmap", "munmap", "madvise"}) == (0, set())
+
+
+def receive_numbers(total, each):
+    """Receive numbered datagrams in batches; the numbers and the errors in between."""
+    with udp(receive_buffer=1 << 20) as conn:
+        for number in range(total):
+            conn.write_to(number.to_bytes(2, "big"), conn.local_addr)
+        got, errors = [], []
+        while len(got) < total:
+            room = [Message(bytearray(2)) for _ in range(each)]
+            try:
+                n = conn.read_batch(room)
+            except OSError as error:
+                errors.append(errno.errorcode[error.errno])
+                continue
+            got += [int.from_bytes(message.buffers[0], "big") for message in room[:n]]
+        return got, errors
+
+
+@straced
+@pytest.mark.parametrize(
+    ("rules", "errors"),
+    [
+        (["inject=recvmmsg:error=ENOMEM:when=2"], ["ENOMEM"]),
+        (["inject=recvmmsg:error=EIO:when=1..2"], ["EIO"] * 2),
+        (["inject=recvmmsg:error=EINTR:when=1+2"], []),
+        (["inject=recvmmsg:error=EAGAIN:when=1+2"], []),
+        ([READ_ALONE, "inject=recvmsg:error=ENOMEM:when=1"], ["ENOMEM"]),
+        ([READ_ALONE, "inject=recvmsg:error=ENOBUFS:when=4"], ["ENOBUFS"]),
+        ([READ_ALONE, "inject=recvmsg:error=EINTR:when=2+2"], []),
+        ([READ_ALONE, "inject=recvmsg:error=EAGAIN:when=1+3"], []),
+    ],
+)
+def test_nothing_received_is_lost_to_an_error(tmp_path, rules, errors):
+    (got, seen), log = under_strace(tmp_path, rules, receive_numbers, 20, 8)
+    assert "INJECTED" in log
+    assert got == list(range(20))
+    assert seen == errors
+
+
+@pytest.mark.needs("strace")
+@pytest.mark.unsanitized
+@pytest.mark.parametrize("inject", ["error=ENOBUFS:when=2", "retval=1:when=1"])
+def test_a_batch_that_the_kernel_cuts(tmp_path, inject):
+    """What was not sent is sent by the next call; the counts add up."""
+    with PacketConn.udp() as probe:
+        if probe._sends_singly():
+            inject = "sendmsg:" + inject.replace("retval=1:when=1", "error=ENOBUFS:when=2")
+        else:
+            inject = "sendmmsg:" + inject
+    code = (
+        "import ipv4\n"
+        "conn = ipv4.PacketConn.udp(('127.0.0.1', 0))\n"
+        "out = [ipv4.Message(bytes([i]), addr=conn.local_addr) for i in range(10)]\n"
+        "sent, failed = 0, 0\n"
+        "while sent < 10:\n"
+        "    try:\n"
+        "        sent += conn.write_batch(out[sent:sent + 5])\n"
+        "    except OSError as error:\n"
+        "        failed += 1\n"
+        "conn.close()\n"
+        "print(sent, failed)\n"
+    )
+    log = tmp_path / "log"
+    done = subprocess.run(
+        ["strace", "-f", "-qq", "-o", log, "-e", f"inject={inject}",
+         sys.executable, "-P", "-c", code],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == (["10", "1"] if "ENOBUFS" in inject else ["10", "0"]), done.stderr

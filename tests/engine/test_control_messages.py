@@ -211,3 +211,19 @@ def test_a_reply_leaves_by_the_interface_of_the_request(hosts):
             _, cm, peer = asking.read_from(bytearray(9))
             assert (peer, asking._interface(cm.ifindex).name) == ((source, 7777), iface)
             assert str(cm.dst) == me
+
+
+def test_a_full_receive_queue_is_counted(conn):
+    conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    conn.set_control_message(ControlFlags.DROPS, True)
+    for i in range(200):
+        conn.write_to(bytes([i]) * 100, conn.local_addr)
+    got = 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            conn.read_from(bytearray(200), socket.MSG_DONTWAIT)
+            got += 1
+    assert 0 < got < 200
+    conn.write_to(b"after", conn.local_addr)
+    _, cm, _ = conn.read_from(bytearray(200))
+    assert cm.drops == 200 - got

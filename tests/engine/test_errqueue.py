@@ -3,17 +3,23 @@
 import errno
 import select
 import socket
+import struct
+import sys
 import threading
 import time
 
 import pytest
 from support import eventually, until_it_waits
+from support.controls import LARGEST, cmsg
+from support.faults import preloaded
+from support.packets import drained, udp, until_an_error_waits
 
 from ipv4 import (
     ControlFlags,
     ControlMessage,
     ErrorOrigin,
     Message,
+    MessageBatch,
     PacketConn,
     PathMTUDiscovery,
 )
@@ -321,3 +327,228 @@ def test_an_earlier_ones_size_does_not_stop_a_small_one(chain):
             assert conn.write_to(bytes(size), server) == size
             while conn.read_error() is not None:
                 pass
+
+
+PRELOADED = """
+    /* Entries of an error queue come from the file $ENTRIES: lengths of name, control data and
+       payload, then these. Its end is an empty queue. */
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <errno.h>
+    #include <poll.h>
+    #include <stdint.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <sys/socket.h>
+
+    /* Who asks whether an error lies there is told so. */
+    int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *t, const sigset_t *s) {
+      int (*real)(struct pollfd *, nfds_t, const struct timespec *, const sigset_t *) =
+          dlsym(RTLD_NEXT, "ppoll");
+      if (n != 1 || fds->events) return real(fds, n, t, s);
+      fds->revents = POLLERR;
+      return 1;
+    }
+    int poll(struct pollfd *fds, nfds_t n, int ms) {
+      int (*real)(struct pollfd *, nfds_t, int) = dlsym(RTLD_NEXT, "poll");
+      if (n != 1 || fds->events) return real(fds, n, ms);
+      fds->revents = POLLERR;
+      return 1;
+    }
+
+    ssize_t recvmsg(int fd, struct msghdr *m, int flags) {
+      static FILE *entries;
+      uint32_t length[3];
+      if (!(flags & MSG_ERRQUEUE)) {
+        ssize_t (*real)(int, struct msghdr *, int) = dlsym(RTLD_NEXT, "recvmsg");
+        return real(fd, m, flags);
+      }
+      if (!entries)
+        entries = fopen(getenv("ENTRIES"), "rb");
+      if (fread(length, sizeof(length), 1, entries) != 1) {
+        errno = EAGAIN;
+        return -1;
+      }
+      m->msg_flags = MSG_ERRQUEUE | (length[1] > m->msg_controllen ? MSG_CTRUNC : 0);
+      m->msg_namelen = fread(m->msg_name, 1, length[0], entries);
+      if (length[1] < m->msg_controllen)
+        m->msg_controllen = length[1];
+      fread(m->msg_control, 1, m->msg_controllen, entries);
+      fseek(entries, length[1] - m->msg_controllen, SEEK_CUR);
+      return fread(m->msg_iov[0].iov_base, 1, length[2], entries);
+    }
+"""
+
+IP_RECVERR = 11
+
+
+def extended(number, origin, kind=0, code=0, info=0, data=0, offender=b""):
+    return struct.pack("=IBBBBII", number, origin, kind, code, 0, info, data) + offender
+
+
+def address(host, family=socket.AF_INET):
+    return struct.pack("=HH4s8x", family, 0, socket.inet_aton(host))
+
+
+def reports_of_a_preloaded_queue():
+    """What `read_error` makes of the entries: a report's fields, or the name of an exception."""
+    found = []
+    with udp() as conn:
+        while True:
+            try:
+                report = conn.read_error()
+            except (ValueError, OSError) as error:
+                found.append(type(error).__name__)
+                continue
+            if report is None:
+                return found
+            found.append(
+                [
+                    report.errno,
+                    str(report.origin),
+                    report.icmp_type,
+                    report.icmp_code,
+                    report.info,
+                    report.offender and str(report.offender),
+                    report.addr and report.addr[0],
+                    report.payload.decode(),
+                    report.key,
+                ]
+            )
+
+
+def recverr(*args, **kwargs):
+    return cmsg(0, IP_RECVERR, extended(*args, **kwargs))
+
+
+ROUTER = address("10.0.0.1")
+
+ENTRIES = {
+    "ICMP": (
+        recverr(errno.EMSGSIZE, 2, 3, 4, 1300, 0, ROUTER),
+        [errno.EMSGSIZE, "ICMP", 3, 4, 1300, "10.0.0.1"],
+    ),
+    "ICMP without offender": (
+        recverr(errno.ECONNREFUSED, 2, 3, 3),
+        [errno.ECONNREFUSED, "ICMP", 3, 3, 0, None],
+    ),
+    "an offender of no family": (
+        recverr(errno.ECONNREFUSED, 2, 3, 3, offender=address("10.0.0.1", 0)),
+        [errno.ECONNREFUSED, "ICMP", 3, 3, 0, None],
+    ),
+    "an offender cut short": (
+        recverr(errno.ECONNREFUSED, 2, 3, 3, offender=ROUTER[:8]),
+        [errno.ECONNREFUSED, "ICMP", 3, 3, 0, None],
+    ),
+    "LOCAL": (
+        recverr(errno.EMSGSIZE, 1, info=1300, offender=ROUTER),
+        [errno.EMSGSIZE, "LOCAL", None, None, 1300, None],
+    ),
+    "ICMP6": (recverr(113, 3, 1, 2, 3, 4), [113, "ICMP6", None, None, 3, None]),
+    "TXTIME": (
+        recverr(errno.ECANCELED, 6, 0, 2, 0xFFFFFFFF, 7),
+        [errno.ECANCELED, "TXTIME", None, None, 0xFFFFFFFF, None],
+    ),
+    "ZEROCOPY, its counter about to wrap": (
+        recverr(0, 5, 0, 1, 0xFFFFFFFE, 0xFFFFFFFF),
+        [0, "ZEROCOPY", None, None, 0xFFFFFFFE, None, 0xFFFFFFFF],
+    ),
+    "an origin of the future": (
+        recverr(5, 200, 1, 2, 3, 4, ROUTER),
+        [5, "200", None, None, 3, None],
+    ),
+    "others before it": (
+        cmsg(1, 99, b"odd") + cmsg(0, 8, bytes(12)) + recverr(111, 2, 3, 3, 0, 0, ROUTER),
+        [111, "ICMP", 3, 3, 0, "10.0.0.1"],
+    ),
+    "no control data": (b"", [0, "NONE", None, None, 0, None]),
+    "half a report": (
+        cmsg(0, IP_RECVERR, extended(111, 2)[:8]),
+        [0, "NONE", None, None, 0, None],
+    ),
+    "a length below its own header": (cmsg(0, IP_RECVERR, bytes(32), 3), "ValueError"),
+    "a length of nothing": (cmsg(0, IP_RECVERR, bytes(32), 0), "ValueError"),
+    "a length beyond the rest": (cmsg(0, IP_RECVERR, bytes(32), 4000), "ValueError"),
+    "a length near its type's end": (cmsg(0, IP_RECVERR, bytes(32), LARGEST), "ValueError"),
+    "control data that was cut": (cmsg(1, 99, bytes(2000)) + recverr(111, 2, 3, 3), "OSError"),
+}
+
+
+@pytest.mark.needs("cc")
+@pytest.mark.unsanitized
+@pytest.mark.skipif(sys.platform != "linux" or struct.calcsize("P") != 8, reason="64-bit Linux")
+def test_every_kind_of_entry_of_the_error_queue(tmp_path):
+    """Typed by its origin; an unknown one is kept; what is malformed is an error of its own."""
+    name = address("192.0.2.1")
+    with (tmp_path / "entries").open("wb") as file:
+        for control, _ in ENTRIES.values():
+            file.write(struct.pack("=III", len(name), len(control), 4) + name + control + b"sent")
+    environ = {"ENTRIES": str(tmp_path / "entries")}
+    told = preloaded(tmp_path, PRELOADED, environ, reports_of_a_preloaded_queue)
+    found = dict(zip(ENTRIES, told, strict=True))
+    for case, (_, wanted) in ENTRIES.items():
+        if isinstance(wanted, list):
+            wanted = [*wanted[:6], "192.0.2.1", "sent", *(wanted[6:] or [None])]
+            wanted[1] = str(ErrorOrigin[wanted[1]]) if wanted[1].isupper() else wanted[1]
+        assert found[case] == wanted, case
+
+
+def test_an_error_queue_that_is_full_is_drained_to_its_end():
+    """More reports than the receive buffer holds: sends go on, and there is a last report."""
+    with udp(receive_errors=True) as conn, udp() as other:
+        dead = other.local_addr
+        other.close()
+        conn.receive_buffer = 1  # the least that the system grants
+        for _ in range(1000):
+            assert conn.write_to(bytes(100), dead) == 100
+        count = 0
+        while (report := conn.read_error()) is not None:
+            assert (report.errno, report.addr) == (errno.ECONNREFUSED, dead)
+            count += 1
+        assert 0 < count < 1000
+        conn.write_to(b"on", conn.local_addr)
+        assert drained(conn) == [b"on"]
+
+
+def test_one_destinations_error_does_not_fail_the_next(conn):
+    conn.receive_errors = True
+    dead = closed_port()
+    for call in (
+        lambda: conn.write_to(b"alive", conn.local_addr),
+        lambda: conn.write_batch([Message(b"alive", addr=conn.local_addr)]),
+        lambda: conn.write_to(b"alive", conn.local_addr, ControlMessage(send_ttl=3)),
+    ):
+        conn.write_to(b"dead", dead)
+        until_an_error_waits(conn)
+        call()
+        buffer = bytearray(9)
+        assert conn.read_from(buffer)[0] == 5
+        report = conn.read_error()
+        assert (report.errno, report.addr, report.payload) == (errno.ECONNREFUSED, dead, b"dead")
+        assert str(report.offender) == "127.0.0.1"
+        assert conn.read_error() is None
+
+
+def test_reading_after_a_stale_error(conn):
+    conn.receive_errors = True
+    conn.write_to(b"dead", closed_port())
+    until_an_error_waits(conn)
+    conn.write_to(b"alive", conn.local_addr)
+    assert conn.read_from(bytearray(9))[0] == 5
+    conn.write_to(b"alive", conn.local_addr)
+    assert conn.read_batch(MessageBatch(2, 9)) == 1
+    with pytest.raises(BlockingIOError):
+        conn.read_from(bytearray(9), socket.MSG_DONTWAIT)
+
+
+def test_on_a_connected_socket_it_is_raised_once():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(closed_port())
+        conn = PacketConn(sock)
+        conn.write_to(b"dead")
+        until_an_error_waits(conn)
+        with pytest.raises(ConnectionRefusedError):
+            conn.write_to(b"again")
+        conn.set_read_deadline(time.monotonic() + 0.05)
+        with pytest.raises(TimeoutError):
+            conn.read_from(bytearray(1))

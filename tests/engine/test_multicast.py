@@ -705,3 +705,18 @@ def test_a_querier_accepts_our_igmp_reports(pair):
         assert not {"239.1.2.1", "239.1.2.2"} & listed()
     ours = [packet for packet in seen.packets if packet[12:16] == b"\x0a\1\0\1"]
     assert {packet[20:24] for packet in ours} == {ipv4.ROUTER_ALERT}
+
+
+def test_a_closed_interface_and_its_memberships(hosts):
+    a, b = hosts("a"), hosts("b")
+    hosts.link(a, b, "10.9.0.1/24", "10.9.0.2/24")
+    with a.call(PacketConn.udp, ("0.0.0.0", 0)) as conn:
+        index = conn._interface_index("eth0")
+        conn.join_group("224.0.0.250", "eth0")
+        a.delete_link("eth0")
+        assert conn._interface(index) == (index, "")
+        conn.leave_group("224.0.0.250", index)
+        with pytest.raises(OSError) as caught:
+            conn.join_group("224.0.0.250", index)
+        assert caught.value.errno == errno.ENODEV
+        assert "224.0.0.250" in str(caught.value)

@@ -3,10 +3,13 @@
 import errno
 import signal
 import socket
+import struct
 import threading
 import time
 
 import pytest
+from support.faults import ALONE, straced, under_strace
+from support.packets import drained, udp
 
 from ipv4 import ControlFlags, ControlMessage, Message, MessageBatch, PacketConn
 
@@ -185,3 +188,50 @@ def test_segments_both_ways(conn, size):
     conn.write_to(b"one", conn.local_addr, ControlMessage(segment_size=size + 3))
     data, cm, _ = conn.receive()
     assert (data, cm) == (b"one", None)
+
+
+UDP_SEGMENT, SOL_UDP = 103, 17
+
+
+def send_segments(size, total, position):
+    """Payloads cut into segments, one by write_to or two in a batch; the switch afterwards."""
+    payload = bytes(number % 251 for number in range(total))
+    with udp(receive_buffer=1 << 22) as conn:
+        if position is None:
+            cm = ControlMessage(segment_size=size)
+            assert conn.write_to(payload, conn.local_addr, cm) == total
+            wanted = [payload]
+        else:
+            cm = ControlMessage(extra=[(SOL_UDP, UDP_SEGMENT, struct.pack("H", size))])
+            wanted = [b"plain", b"whole"]
+            wanted[position:position] = [payload, payload]
+            out = [
+                Message(data, cm.marshal() if data is payload else None, conn.local_addr)
+                for data in wanted
+            ]
+            assert conn.write_all(out) == []
+            assert [message.n for message in out] == [len(data) for data in wanted]
+        pieces = [data[at : at + size] for data in wanted for at in range(0, len(data), size)]
+        assert drained(conn, total) == pieces
+        return conn.segmentation
+
+
+@straced
+@pytest.mark.parametrize(
+    ("rules", "size", "total", "position", "kept"),
+    [
+        # A kernel whose limit is 64: it refuses what is cut into more.
+        (["inject=sendmsg:error=EINVAL:when=1..2"], 10, 1900, None, True),
+        (["inject=sendmsg:error=EINVAL:when=1"], 10, 1000, None, True),
+        (["inject=sendmsg:error=EIO:when=1"], 300, 2000, None, False),
+        (["inject=sendmsg:error=EIO:when=2"], 10, 1900, None, False),
+        (["inject=sendmmsg:error=EIO:when=1"], 300, 2000, 0, False),
+        ([ALONE, "inject=sendmsg:error=EIO:when=2..3"], 300, 2000, 1, False),
+        ([ALONE, "inject=sendmsg:error=EIO:when=3..4"], 300, 2000, 2, False),
+        ([ALONE, "inject=sendmsg:error=EINTR:when=1+2"], 300, 2000, 1, True),
+    ],
+)  # fmt: skip
+def test_segments_that_are_refused_arrive_once(tmp_path, rules, size, total, position, kept):
+    got, log = under_strace(tmp_path, rules, send_segments, size, total, position)
+    assert "INJECTED" in log
+    assert got is kept

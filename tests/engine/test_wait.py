@@ -1,6 +1,7 @@
 """Waiting: deadlines, timeouts, calls that never wait, and what closing does to those that do."""
 
 import errno
+import resource
 import select
 import signal
 import socket
@@ -8,10 +9,11 @@ import threading
 import time
 
 import pytest
-from support import until_it_waits
+from support import in_child, until_it_waits, when_it_waits
+from support.packets import until_an_error_waits
 
 import ipv4
-from ipv4 import ControlFlags, Message, PacketConn
+from ipv4 import ControlFlags, Message, MessageBatch, PacketConn
 
 
 def test_a_past_deadline_fails_at_once_though_data_is_there(conn):
@@ -270,3 +272,72 @@ def test_a_signal_runs_its_handler_and_the_call_goes_on(conn):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert len(rung) >= 3
+
+
+def closed_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()
+
+
+@pytest.mark.unsanitized
+def test_an_unread_error_queue_does_not_make_a_wait_spin(conn):
+    conn.receive_errors = True
+    for _ in range(3):
+        conn.write_to(b"dead", closed_port())
+    until_an_error_waits(conn)
+    for call in (lambda: conn.read_from(bytearray(9)), lambda: conn.read_batch(MessageBatch(2, 9))):
+        conn.set_read_deadline(time.monotonic() + 0.5)
+        start = time.thread_time()
+        with pytest.raises(TimeoutError):
+            call()
+        assert time.thread_time() - start < 0.1
+        conn.set_read_deadline(time.monotonic() + 10)
+        other = when_it_waits(conn.write_to, b"data", conn.local_addr)
+        begun = time.monotonic()
+        call()
+        assert time.monotonic() - begun < 5
+        other.join()
+        other = when_it_waits(conn.set_read_deadline, 0)
+        with pytest.raises(TimeoutError):
+            call()
+        other.join()
+
+
+def test_a_wait_without_descriptors_for_a_waker():
+    """With every descriptor in use a wait still ends by deadline, data and close."""
+
+    def body():
+        conn = PacketConn.udp(("127.0.0.1", 0))
+        taken = []
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        try:
+            while True:
+                taken.append(socket.socket())
+        except OSError as error:
+            assert error.errno == errno.EMFILE
+        start = time.monotonic()
+        conn.set_read_deadline(start + 0.2)
+        with pytest.raises(TimeoutError):
+            conn.read_from(bytearray(1))
+        assert time.monotonic() - start < 5
+        for change, error in (
+            (lambda: conn.set_read_deadline(0), TimeoutError),
+            (conn.close, OSError),
+        ):
+            conn.set_read_deadline(None)
+            # By time: no descriptor is left for a look into /proc.
+            threading.Timer(0.1, change).start()
+            start = time.monotonic()
+            with pytest.raises(error):
+                conn.read_from(bytearray(1))
+            assert time.monotonic() - start < 5
+        with pytest.raises(OSError) as caught:
+            while True:
+                taken.append(PacketConn.udp())
+        assert caught.value.errno == errno.EMFILE
+        for other in taken:
+            other.close()
+        return True
+
+    assert in_child(body)

@@ -63,6 +63,8 @@ eventually(condition, timeout=10)
     Waits for a condition.
 until_it_waits(thread, ...)
     Returns when these threads (or programs) wait in the kernel.
+when_it_waits(call, *args)
+    Makes a call, in another thread, as soon as this one waits.
 unchanged()
     The standing oracle as a context manager; it is around every test anyway: a test that leaves a
     descriptor, thread, child process or multicast membership behind fails.
@@ -85,7 +87,7 @@ from .children import (
 from .hosts import Chain, Host, Hosts, Loopback, Pair, eventually
 from .linux import in_thread
 from .oracles import unchanged
-from .waiting import until_it_waits
+from .waiting import until_it_waits, when_it_waits
 
 VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors.json").read_text())
 
@@ -109,5 +111,6 @@ __all__ = [
     "run_with_fault",
     "unchanged",
     "until_it_waits",
+    "when_it_waits",
     "without_privilege",
 ]

@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from .hosts import eventually
@@ -27,6 +28,21 @@ def until_it_waits(*sleepers: threading.Thread | subprocess.Popen[bytes]) -> Non
             return bool(seen[-1]) and seen[-LOOKS:] == [seen[-1]] * LOOKS
 
         eventually(asleep, every=0.005, what=f"{sleeper} waits")
+
+
+def when_it_waits(
+    call: Callable[..., object], *args: object, sleeper: threading.Thread | None = None
+) -> threading.Thread:
+    """Start a thread that makes a call as soon as this one (or `sleeper`) waits in the kernel."""
+    waited_for = sleeper or threading.current_thread()
+
+    def run() -> None:
+        until_it_waits(waited_for)
+        call(*args)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
 
 
 def _sleep(task: str) -> str:

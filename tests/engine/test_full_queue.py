@@ -1,11 +1,13 @@
 """An interface that sends slower than the program writes: who waits, how long, and what comes."""
 
 import asyncio
+import errno
 import socket
-import threading
 import time
+from contextlib import suppress
 
 import pytest
+from support import eventually, when_it_waits
 
 from ipv4 import Message, PacketConn
 from ipv4.aio import AsyncPacketConn
@@ -96,10 +98,11 @@ def test_closing_ends_a_write_that_waits(slow):
     conn, to, _ = slow
     while fill(conn, to):
         pass
-    threading.Timer(0.005, conn.close).start()
+    other = when_it_waits(conn.close)
     with pytest.raises(OSError, match="closed"):
         for _ in range(1000):
             conn.write_to(PACKET, to)
+    other.join()
 
 
 def test_a_task_awaits_its_turn(slow):
@@ -126,3 +129,51 @@ def test_a_task_awaits_its_turn(slow):
 
     waited, turns = asyncio.run(main())
     assert turns > 1, waited
+
+
+@pytest.fixture
+def narrow(pair):
+    """A conn that is told when its interface's short queue is full, and the one it sends to."""
+    # Else the first datagrams wait, and are dropped without a word, while ARP asks.
+    pair.a.add_neighbour("10.1.0.2", pair.b.lladdr("eth0"), "eth0")
+    pair.a.slow_down("eth0", limit=3 << 10)
+    with (
+        pair.a.call(PacketConn.udp, ("10.1.0.1", 0), receive_errors=True) as conn,
+        pair.b.call(PacketConn.udp, ("10.1.0.2", 0)) as there,
+    ):
+        there.set_read_deadline(time.monotonic() + 30)
+        yield conn, there
+
+
+@pytest.mark.parametrize("verb", ["write_to", "write_batch", "write_all"])
+def test_what_a_full_interface_drops_is_told(narrow, verb):
+    """ENOBUFS for each datagram that was dropped, and for no other: sent = arrived."""
+    conn, there = narrow
+    payloads = [number.to_bytes(2, "big") * 150 for number in range(40)]
+    messages = [Message(payload, addr=there.local_addr) for payload in payloads]
+    dropped = {}
+    if verb == "write_all":
+        dropped = dict(conn.write_all(messages))
+    at = 0
+    while verb != "write_all" and at < len(messages):
+        try:
+            if verb == "write_to":
+                conn.write_to(payloads[at], there.local_addr)
+                at += 1
+            else:
+                at += conn.write_batch(messages[at : at + 8])
+        except OSError as error:
+            dropped[at] = error
+            at += 1
+    assert {error.errno for error in dropped.values()} == {errno.ENOBUFS}
+
+    def last():
+        with suppress(OSError):
+            return conn.write_to(b"last", there.local_addr)
+
+    eventually(last, what="room in the queue again")
+    arrived = []
+    buffer = bytearray(300)
+    while (n := there.read_from(buffer)[0]) != 4:
+        arrived.append(bytes(buffer[:n]))
+    assert arrived == [payloads[number] for number in range(40) if number not in dropped]
