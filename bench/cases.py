@@ -333,6 +333,30 @@ class Ours:
         self.conn.set_control_message(flag, False)
         return spent, total
 
+    def coalesced(self, count):
+        """As `segments`, sent by a batch of messages that `coalesce` joins."""
+        self.control(False)
+        flag = self.ipv4.ControlFlags.SEGMENT_SIZE
+        self.conn.set_control_message(flag, True)
+        self.conn.coalesce = True
+        parts = [BIG[at : at + SEGMENT] for at in range(0, len(BIG), SEGMENT)]
+        out = [self.ipv4.Message(part, addr=self.here) for part in parts]
+        write, read, buffer = self.conn.write_batch, self.conn.read_from, bytearray(65536)
+        total = n = 0
+        start = perf_counter_ns()
+        for _ in range(0, count, SEGMENTS):
+            write(out)
+            got = 0
+            while got < len(BIG):
+                n, _, _ = read(buffer)
+                got += n
+            total += got
+        spent = perf_counter_ns() - start
+        verify(buffer[:n], BIG[len(BIG) - n :])
+        self.conn.coalesce = False
+        self.conn.set_control_message(flag, False)
+        return spent, total
+
     def parse_header(self, count):
         return codec(count, self.ipv4.parse_header, HEADER)
 

@@ -75,6 +75,11 @@ CASES = {
         46000,
         {"c": 1.05, "go": 0.05},
     ),
+    "1400-byte messages coalesced, both ways": (
+        {"ours": "coalesced", "c": "segments"},
+        46000,
+        {},
+    ),
     "parse_header": (
         dict.fromkeys(("ours", "go", "stdlib", "dpkt"), "parse_header"),
         200000,
@@ -222,6 +227,16 @@ def growth(times):
             shared = min(len(found), len(base))
             values = ratios(found[:shared], base[:shared])
             yield row(PART, f"MessageBatch of {size} / of 64", "itself", values, goal)
+
+
+def joined(times):
+    """Time per 1400-byte datagram that leaves and comes in joined, against one by one."""
+    singly = times.get("pair, 1400 bytes", {}).get("ours")
+    for name in ("1400-byte segments, both ways", "1400-byte messages coalesced, both ways"):
+        found = times.get(name, {}).get("ours")
+        if singly and found:
+            shared = min(len(found), len(singly))
+            yield row(PART, name, "one by one", ratios(found[:shared], singly[:shared]))
 
 
 def lines(times):

@@ -12,6 +12,9 @@ network namespace made for the run.
 
 import argparse
 import json
+import os
+import platform
+import re
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
@@ -61,7 +64,8 @@ def measure(options, work, clock, results):
         with results.part("packets"):
             packets.measure(peers, options.rounds, scale, options.case, results, clock)
         with results.part("packets"):
-            results.rows += [*packets.rows(results.times), *packets.growth(results.times)]
+            times = results.times
+            results.rows += [*packets.rows(times), *packets.growth(times), *packets.joined(times)]
     if "instructions" in options.only:
         with results.part("instructions"):
             count.measure(peers, work, results, clock)
@@ -71,6 +75,24 @@ def measure(options, work, clock, results):
     if "flood" in options.only:
         with results.part("flood"):
             flood.measure_all(rounds, 200_000 // scale, work, results, clock)
+
+
+def machine():
+    """What the figures are of: processor, cores, kernel, interpreter."""
+    try:
+        names = re.findall(
+            r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+        )
+    except OSError:
+        names = []
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return {
+        "processor": names[0] if names else platform.machine(),
+        "cores": os.cpu_count(),
+        "system": system,
+        "python": python,
+    }
 
 
 def unharmed(path, replace):
@@ -106,6 +128,7 @@ def main():
     show(results.rows, results.missing)
     if options.json:
         figures = {
+            "machine": machine(),
             "rows": [each.as_dict() for each in results.rows],
             "missing": results.missing,
             "times": results.times,

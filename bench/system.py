@@ -1,6 +1,7 @@
-"""What a single loop cannot show: threads, growth, memory, import."""
+"""What a single loop cannot show: threads, processes, queues, growth, memory, import."""
 
 import gc
+import os
 import socket
 import subprocess
 import sys
@@ -55,6 +56,20 @@ def ours_step():
     return step, conn.close
 
 
+def released_step():
+    import ipv4
+
+    conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
+    conn.release_gil = True
+    here, buffer = conn.local_addr, bytearray(2048)
+
+    def step():
+        conn.write_to(PAYLOAD, here)
+        conn.read_from(buffer)
+
+    return step, conn.close
+
+
 def stdlib_step():
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind(("127.0.0.1", 0))
@@ -99,11 +114,117 @@ def threads(rounds):
     theirs = [pingpong(stdlib_step, seconds) for _ in range(rounds)]
     yield row(PART, f"{name}, packets/s", "", ours, 100_000, at_least=True)
     yield row(PART, f"{name}, socket, packets/s", "", theirs)
+    shared = zip(ours, theirs, strict=True)
+    yield row(PART, name, "socket", [a / b for a, b in shared])
+    given = [pingpong(released_step, seconds) for _ in range(rounds)]
+    yield row(PART, f"{name}, release_gil, packets/s", "", given)
     for size in (8, 64):
         scaled = [
             batch_rate(2, size, seconds) / batch_rate(1, size, seconds) for _ in range(rounds)
         ]
         yield row(PART, f"batches of {size}, two threads", "one", scaled, 1.85, at_least=True)
+
+
+# Queues, processes, busy polling
+
+
+def kept(**options):
+    """How many datagrams of a burst wait to be read."""
+    import ipv4
+
+    with ipv4.PacketConn.udp(("127.0.0.1", 0), **options) as conn:
+        for _ in range(20_000):
+            conn.write_to(PAYLOAD, conn.local_addr)
+        batch, count = ipv4.MessageBatch(1024, SIZE), 0
+        conn.timeout = 0
+        try:
+            while True:
+                count += conn.read_batch(batch)
+        except BlockingIOError:
+            return count
+
+
+def queues():
+    for size in (1 << 18, 1 << 21):
+        name = f"datagrams that wait, {size >> 10} KiB"
+        yield row(PART, name, "", [kept(receive_buffer=size)])
+
+
+def worker_rate(workers, seconds=0.5):
+    """Datagrams a second of processes that share a port, each sent what is steered to it."""
+    import ipv4
+    from ipv4 import bpf
+
+    conns = [ipv4.PacketConn.udp(("127.0.0.1", 0), reuse_port=True, timeout=10)]
+    address = conns[0].local_addr
+    for _ in range(1, workers):
+        conns.append(ipv4.PacketConn.udp(address, reuse_port=True, timeout=10))
+    conns[0].set_reuseport_bpf([bpf.LoadAbsolute(0, 1), bpf.RetA()])  # the first byte's number
+    answers, told = os.pipe()
+    children = []
+    for number, conn in enumerate(conns):
+        child = os.fork()
+        if child:
+            children.append(child)
+            continue
+        try:
+            payload, buffer, count = bytes([number]) + PAYLOAD[1:], bytearray(SIZE), 0
+            with ipv4.PacketConn.udp(("127.0.0.1", 0)) as client:
+                end = time.monotonic() + seconds
+                while time.monotonic() < end:
+                    client.write_to(payload, address)
+                    conn.read_from(buffer)
+                    count += 1
+            os.write(told, b"%10d" % count)
+        finally:
+            os._exit(0)
+    os.close(told)
+    for child in children:
+        os.waitpid(child, 0)
+    counts = os.read(answers, 10 * workers).split()
+    os.close(answers)
+    for conn in conns:
+        conn.close()
+    if len(counts) != workers:
+        raise RuntimeError("a process that shares the port got nothing")
+    return sum(map(int, counts)) / seconds
+
+
+def processes(rounds):
+    if os.cpu_count() < 2:
+        return
+    scaled = [worker_rate(2) / worker_rate(1) for _ in range(rounds)]
+    yield row(PART, "two processes on one port, steered", "one", scaled)
+
+
+def round_trips(**options):
+    """Seconds of round trips between two processes that wait for each other."""
+    import ipv4
+
+    with (
+        ipv4.PacketConn.udp(("127.0.0.1", 0), timeout=10, **options) as asked,
+        ipv4.PacketConn.udp(("127.0.0.1", 0), timeout=10, **options) as asks,
+    ):
+        count, buffer = 3000, bytearray(SIZE)
+        child = os.fork()
+        if not child:
+            try:
+                for _ in range(count):
+                    asked.write_to(PAYLOAD, asked.read_from(buffer)[2])
+            finally:
+                os._exit(0)
+        start = time.perf_counter()
+        for _ in range(count):
+            asks.write_to(PAYLOAD, asked.local_addr)
+            asks.read_from(buffer)
+        spent = time.perf_counter() - start
+        os.waitpid(child, 0)
+        return spent
+
+
+def busy_polling(rounds):
+    found = [round_trips(busy_poll=50) / round_trips() for _ in range(rounds)]
+    yield row(PART, "round trip, busy_poll=50", "without", found)
 
 
 # Growth and memory
@@ -202,6 +323,9 @@ def measure(rounds, results, clock):
     """Rows of the table, into the results."""
     parts = {
         "threads": lambda: threads(rounds),
+        "queues": queues,
+        "processes": lambda: processes(rounds),
+        "busy polling": lambda: busy_polling(rounds),
         "growth": lambda: growth(rounds),
         "crowd": lambda: crowd(rounds),
         "memory": memory,

@@ -23,6 +23,7 @@ from sphinx import addnodes
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
+import figures  # noqa: E402
 import stubdocs  # noqa: E402
 
 import ipv4  # noqa: E402
@@ -475,32 +476,212 @@ def drawing(lines):
     return [".. raw:: html", "", *(f"   {line}" for line in box), ""]
 
 
+def figure_role(role, rawtext, text, lineno, inliner, options=None, content=None):
+    """:figure:`pair, cm | socket, struct`: a figure of the last benchmark that is kept."""
+    case, _, against = (part.strip() for part in text.partition("|"))
+    return [nodes.Text(figures.Figures().shown(case, against))], []
+
+
 class BenchDrawing(Generated):
-    """README's figures as bars, so that they stand once."""
+    """The ratios to C as bars, each below its name, so that a phone shows them whole."""
 
     def lines(self):
-        rows = []
-        for line in (ROOT / "README.md").read_text().splitlines():
-            cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if len(cells) == 4 and re.fullmatch(r"\d\.\d\d", cells[1]):
-                rows.append((cells[0].replace("`", ""), float(cells[1])))
-        height = 30 + 26 * len(rows)
-        left, scale = 340, 200  # where the bars begin, and a ratio of 1, which is C
-        out = [f'<svg class="drawing" viewBox="0 0 680 {height}" role="img">']
+        kept = figures.Figures()
+        rows = [
+            (name.replace("`", ""), kept.rows[case, "C"])
+            for name, case in figures.TABLE
+            if (case, "C") in kept.rows
+        ]
+        height = 24 + 38 * len(rows)
+        scale = 320 / max(1.4, *(value for _, value in rows))
+        out = [f'<svg class="drawing" viewBox="0 0 380 {height}" role="img">']
         out.append("<title>Time per packet as a ratio to C</title>")
-        small = '<text class="small"'
         for at, (name, value) in enumerate(rows):
-            y, end = 26 + 26 * at, left + round(value * scale)
-            name = name if len(name) < 52 else name[:50] + "…"
-            out.append(f'{small} x="{left - 10}" y="{y + 12}" text-anchor="end">{name}</text>')
-            out.append(
-                f'<rect class="accent" x="{left}" y="{y}" width="{end - left}" height="16"/>'
-            )
-            out.append(f'{small} x="{end + 8}" y="{y + 12}">{value}</text>')
-        c = left + scale
-        out.append(f'<path class="line" d="M{c} 18V{height}" stroke-dasharray="3 3"/>')
-        out.append(f'{small} x="{c}" y="12" text-anchor="middle">C = 1</text></svg>')
+            y, end = 20 + 38 * at, round(value * scale)
+            name = name.replace("batches of 64 both ways, with control messages: ", "batches: ")
+            out.append(f'<text x="0" y="{y + 12}">{name}</text>')
+            out.append(f'<rect class="accent" x="0" y="{y + 17}" width="{end}" height="12"/>')
+            out.append(f'<text class="small" x="{end + 6}" y="{y + 27}">{value:.2f}</text>')
+        c = round(scale)
+        out.append(f'<path class="line" d="M{c} 16V{height}" stroke-dasharray="3 3"/>')
+        out.append(f'<text class="small" x="{c}" y="12" text-anchor="middle">C = 1</text></svg>')
         return drawing(out)
+
+
+class BatchDrawing(Generated):
+    """bench/batch.svg within the page, whose colours it takes."""
+
+    def lines(self):
+        svg = (ROOT / "bench" / "batch.svg").read_text()
+        svg = re.sub(r'<rect [^>]*fill="white"/>', "", svg)
+        svg = svg.replace("<svg ", '<svg class="drawing chart" role="img" ', 1)
+        return drawing(svg.splitlines())
+
+
+def cells(x, y, count, width=14, gap=4, height=12):
+    return "".join(
+        f'<rect class="accent" x="{x + (width + gap) * i}" y="{y}" width="{width}"'
+        f' height="{height}"/>'
+        for i in range(count)
+    )
+
+
+def arrow(x, y, to, down=0):
+    """From x to `to`, and so far down."""
+    tip = -6 if to > x else 6
+    return (
+        f'<path class="line" d="M{x} {y}L{to} {y + down}"/><path class="ink" d="M{to} {y + down}'
+        f'l{tip} -4v8z"/>'
+    )
+
+
+def place(x, y, width, height, name=""):
+    said = f'<text x="{x + width / 2}" y="{y + 17}" text-anchor="middle">{name}</text>'
+    box = f'<rect class="soft" x="{x}" y="{y}" width="{width}" height="{height}" rx="4"/>'
+    return box + (said if name else "")
+
+
+def note(x, y, text, anchor="middle"):
+    return f'<text class="small" x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>'
+
+
+def between(left, *inside, right="the kernel"):
+    """Two places, the program left and the kernel right, and what happens between them."""
+    return [place(0, 4, 112, 92, left), place(268, 4, 112, 92, right), *inside]
+
+
+def columns(x):
+    heights = (46, 46, 46, 46)
+    return "".join(
+        f'<rect class="accent" x="{x + 18 * i}" y="34" width="12" height="{tall}"/>'
+        for i, tall in enumerate(heights)
+    )
+
+
+# What each path is, drawn: 380 wide, which a phone shows whole.
+PATHS = {
+    "single": (
+        "One datagram a system call",
+        between(
+            "program",
+            *(cells(182, y - 6, 1) + arrow(264, y, 202) + arrow(178, y, 116) for y in (30, 55, 80)),
+            cells(42, 50, 1, 28),
+            note(190, 14, "a call each"),
+        ),
+    ),
+    "list": (
+        "A batch as a list of messages: an object each",
+        between(
+            "program",
+            arrow(264, 56, 252), cells(138, 50, 6), arrow(134, 56, 116),
+            note(190, 38, "one call"),
+            *(place(14 + 30 * i, 32 + 28 * j, 26, 20) + cells(20 + 30 * i, 36 + 28 * j, 1)
+              for i in range(3) for j in range(2)),
+        ),
+    ),
+    "ring": (
+        "A MessageBatch: one piece of memory, a row each",
+        between(
+            "program",
+            arrow(264, 56, 252), cells(138, 50, 6), arrow(134, 56, 116),
+            note(190, 38, "one call"),
+            place(24, 28, 64, 60), *(cells(30, 33 + 13 * i, 1, 52, height=9) for i in range(4)),
+        ),
+    ),
+    "columns": (
+        "A MessageBatch as columns",
+        between(
+            "program",
+            arrow(264, 56, 252), cells(138, 50, 6), arrow(134, 56, 116),
+            note(190, 38, "one call"),
+            columns(22), note(56, 91, "lengths, ttls …"),
+        ),
+    ),
+    "coalesce": (
+        "Messages of one size that leave joined",
+        between(
+            "program",
+            cells(6, 50, 6, 12), arrow(116, 56, 134),
+            '<rect class="accent" x="138" y="50" width="102" height="12"/>',
+            arrow(244, 56, 264), cells(274, 50, 6, 12),
+            note(190, 38, "one call, one piece"),
+        ),
+    ),
+    "aio": (
+        "An event loop that drains batch by batch",
+        between(
+            "event loop",
+            arrow(264, 40, 116), note(190, 32, "readable"),
+            arrow(264, 70, 252), cells(138, 64, 6), arrow(134, 70, 116), note(190, 92, "one call"),
+            '<circle class="line" cx="56" cy="58" r="20"/><path class="ink" d="M76 58l-5 -6h10z"/>',
+        ),
+    ),
+    "threads": (
+        "Two threads with a conn each, and the lock that Python code takes",
+        [
+            note(0, 26, "thread 1", "start"), note(0, 66, "thread 2", "start"),
+            *(f'<rect class="accent" x="{60 + 80 * i}" y="16" width="22" height="14"/>'
+              f'<rect class="soft" x="{82 + 80 * i}" y="16" width="56" height="14"/>'
+              f'<rect class="accent" x="{84 + 80 * i}" y="56" width="22" height="14"/>'
+              f'<rect class="soft" x="{106 + 80 * i}" y="56" width="56" height="14"/>'
+              for i in range(3)),
+            '<rect class="accent" x="60" y="84" width="14" height="10"/>',
+            note(80, 93, "Python, with the lock", "start"),
+            '<rect class="soft" x="230" y="84" width="14" height="10"/>',
+            note(250, 93, "a batch, without", "start"),
+        ],
+    ),
+    "gil": (
+        "A call tries with the lock held, and gives it up only to wait",
+        [
+            '<rect class="accent" x="0" y="30" width="70" height="26"/>',
+            note(35, 22, "tries"), arrow(72, 43, 108),
+            '<rect class="soft" x="110" y="30" width="150" height="26"/>',
+            note(185, 47, "waits, lock given up"), arrow(262, 43, 298),
+            '<rect class="accent" x="300" y="30" width="70" height="26"/>', note(335, 22, "tries"),
+            note(35, 74, "lock held"), note(335, 74, "lock held"),
+            note(185, 92, "release_gil = True: given up to try as well"),
+        ],
+    ),
+    "queue": (
+        "A queue that is full loses what comes",
+        [
+            place(0, 20, 92, 60, "program"), arrow(132, 50, 96),
+            place(136, 36, 150, 28), cells(142, 44, 8), arrow(330, 50, 290), cells(334, 44, 1),
+            note(211, 82, "receive_buffer"), note(211, 28, "the queue"),
+            cells(352, 70, 1), arrow(320, 92, 345), note(268, 96, "DROPS counts"),
+        ],
+    ),
+    "processes": (
+        "One port, a program in the kernel, a process each",
+        [
+            place(286, 30, 94, 40, "one port"), arrow(282, 50, 250),
+            place(160, 30, 88, 40, "BPF"), note(204, 62, "which one?"),
+            *(place(0, y, 98, 28, f"process {n}") for n, y in enumerate((0, 36, 72))),
+            arrow(158, 44, 102, -28), arrow(158, 50, 102), arrow(158, 56, 102, 28),
+        ],
+    ),
+    "busy": (
+        "Looking at the device's queue instead of sleeping until it interrupts",
+        [
+            place(0, 20, 92, 60, "program"), place(280, 20, 100, 60, "device"),
+            arrow(276, 34, 96), note(188, 28, "interrupt, then wakes"),
+            arrow(96, 56, 276), arrow(96, 66, 276), arrow(96, 76, 276),
+            note(188, 92, "busy_poll: asks meanwhile"),
+        ],
+    ),
+}  # fmt: skip
+
+
+class PathDrawing(Generated):
+    """``.. path-drawing:: ring``"""
+
+    required_arguments = 1
+
+    def lines(self):
+        title, parts = PATHS[self.arguments[0]]
+        out = ['<svg class="drawing path" viewBox="0 0 380 100" role="img">']
+        return drawing([*out, f"<title>{title}</title>", *parts, "</svg>"])
 
 
 class FloorsDrawing(Generated):
@@ -599,6 +780,7 @@ def without_attributes(app, what, name, obj, options, lines):
 
 def setup(app):
     app.add_role("name", name_role)
+    app.add_role("figure", figure_role)
     for name, directive in {
         "conn-members": Members,
         "data-type": DataType,
@@ -610,6 +792,8 @@ def setup(app):
         "instructions": Instructions,
         "command": Command,
         "bench-drawing": BenchDrawing,
+        "batch-drawing": BatchDrawing,
+        "path-drawing": PathDrawing,
         "floors-drawing": FloorsDrawing,
     }.items():
         app.add_directive(name, directive)

@@ -281,6 +281,14 @@ def test_the_readme_reads_whole_on_a_package_index():
         assert not found[1] or (ROOT / found[1]).exists(), link
 
 
+def test_the_figures_are_those_of_the_last_run_that_is_kept():
+    done = subprocess.run(
+        [sys.executable, "-P", ROOT / "tools" / "figures.py", "--check"],
+        capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_quick_start_is_two_commands():
     page = (ROOT / "README.md").read_text()
     section = page.partition("## Quick start")[2].partition("```sh\n")[2].partition("```")[0]
