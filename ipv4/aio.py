@@ -4,19 +4,26 @@ Every call tries at once and waits for the socket only if it would block. Betwee
 that took a datagram and the caller nothing is awaited that can be cancelled, so that a cancelled
 read loses nothing. A task that never has to wait gives up its turn every so often; on trio every
 call is a checkpoint. Deadlines and the socket's timeout end awaited calls as they end calls of
-threads, also when they are set while a task waits.
+threads, also when they are set while a task waits; but a timeout of 0, which loops ask of sockets,
+ends nothing, for an awaited call blocks nobody.
 """
 
 import errno
-from socket import MSG_DONTWAIT
+import socket
+from copy import copy
 
 from .conn import PacketConn, RawConn
 from .datagrams import create_datagram_endpoint
-from .engine.batch import WriteAll
+from .engine.batch import WriteAll, WriteBatch
 from .engine.readiness import Clock
 from .loops import CALL, ERRORS, READ, WRITE, current_gate
+from .wire.control import ControlMessage
+from .wire.header import Header
 
 __all__ = ["AsyncPacketConn", "AsyncRawConn", "create_datagram_endpoint"]
+
+# As a plain int: an IntFlag's `|` takes longer than a system call.
+MSG_DONTWAIT = int(socket.MSG_DONTWAIT)
 
 
 class AsyncConn:
@@ -80,44 +87,49 @@ class AsyncConn:
 
     # Waiting
 
-    async def _call(self, direction, call, args, flags, dry=False):
+    async def _call(self, direction, call, args, flags, dry=False, clock=None):
         """The call's result as soon as it does not block; at once if the caller would not wait.
 
-        What is known to be `dry` is not tried before something new is told.
+        What is known to be `dry` is not tried before something new is told. The socket's timeout
+        counts from the first wait with `clock`. `args`, a list, is left as it was when that began.
         """
         kind = current_gate()
         kind.left -= CALL
         if kind.left < 0:
             await kind.turn()
-        if not dry:
-            waits = False
-            try:
-                return call(*args, flags | MSG_DONTWAIT)
-            except BlockingIOError:
-                waits = not flags & MSG_DONTWAIT
-                if not waits:
-                    raise
-            finally:
-                if kind.checkpoints and not waits:
-                    await kind.after()
-        clock = Clock()
-        while True:
-            seconds = self.conn._time_left(direction, clock)
-            await self.conn._watch(kind, kind.here(), direction).wait(seconds)
-            try:
-                return call(*args, flags | MSG_DONTWAIT)
-            except BlockingIOError:
-                pass
+        waits = False
+        try:
+            if not dry:
+                try:
+                    return call(*args, flags | MSG_DONTWAIT)
+                except BlockingIOError:
+                    if flags & MSG_DONTWAIT:
+                        raise
+            if clock is None:
+                clock = Clock()
+            args[:] = map(copy_of, args)
+            while True:
+                seconds = self.conn._time_left(direction, clock)
+                gate = self.conn._watch(kind, kind.here(), direction)
+                waits = True
+                await gate.wait(seconds)
+                try:
+                    return call(*args, flags | MSG_DONTWAIT)
+                except BlockingIOError:
+                    pass
+        finally:
+            if kind.checkpoints and not waits:
+                await kind.after()
 
     # Reading
 
     async def read_from(self, buf, flags=0):
         """As the conn's own ``read_from``, awaited."""
-        return await self._call(READ, self.conn.read_from, (buf,), flags)
+        return await self._call(READ, self.conn.read_from, [buf], flags)
 
     async def receive(self, max_size=65535, flags=0):
         """As the conn's own ``receive``, awaited."""
-        return await self._call(READ, self.conn.receive, (max_size,), flags)
+        return await self._call(READ, self.conn.receive, [max_size], flags)
 
     def __aiter__(self):
         """What `receive` returns, again and again until the conn is closed."""
@@ -125,7 +137,7 @@ class AsyncConn:
 
     async def read_batch(self, ms, flags=0):
         """As the conn's own ``read_batch``, awaited."""
-        n = await self._call(READ, self.conn.read_batch, (ms,), flags)
+        n = await self._call(READ, self.conn.read_batch, [ms], flags)
         current_gate().left -= n
         return n
 
@@ -166,7 +178,7 @@ class AsyncConn:
             None when the queue is empty and `wait` is False.
         """
         try:
-            return await self._call(ERRORS, self._take_error, (), 0 if wait else MSG_DONTWAIT)
+            return await self._call(ERRORS, self._take_error, [], 0 if wait else MSG_DONTWAIT)
         except BlockingIOError:
             return None
 
@@ -191,24 +203,43 @@ class AsyncConn:
     # Writing
 
     async def write_batch(self, ms, flags=0):
-        """As the conn's own ``write_batch``, awaited."""
-        n = await self._call(WRITE, self.conn.write_batch, (ms,), flags)
-        current_gate().left -= n
-        return n
+        """As the conn's own ``write_batch``, awaited; when it is full, the rest goes when there is
+        room.
+
+        Fewer than were given are sent when the next one fails, or at the deadline. Of a call that
+        is cancelled some may have gone: `Message.n` tells which.
+        """
+        if flags & MSG_DONTWAIT:
+            return await self._call(WRITE, self.conn.write_batch, [ms], flags)
+        job = WriteBatch(self.conn, ms)
+        await self._send(job, flags, Clock())
+        return job.count()
 
     async def write_all(self, messages):
         """As the conn's own ``write_all``, awaited; of the list as it was when the call began."""
         job = WriteAll(self.conn, messages)
+        await self._send(job, 0, None)
+        return job.failed
+
+    async def _send(self, job, flags, clock):
+        """Send what there is of many messages, and account for their number."""
         left = True
         while left:
             at = job.at
             try:
-                left = await self._call(WRITE, job.step, (), 0)
-            except OSError as error:  # what ended the wait
+                left = await self._call(WRITE, job.step, [], flags, clock=clock)
+            except OSError as error:  # of a message, or what ended the wait
                 job.give_up(error)
-                break
+                return
             current_gate().left -= job.at - at
-        return job.failed
+
+
+def copy_of(arg):
+    """What a call that waits was given, as it is now: the caller's may change meanwhile."""
+    kind = type(arg)
+    if kind is list:
+        return arg[:]
+    return copy(arg) if kind is ControlMessage or kind is Header else arg
 
 
 class Handed:
@@ -282,7 +313,7 @@ class Batches:
             except BlockingIOError:
                 dry = True
         if n == 0:
-            n = await self.conn._call(READ, conn.read_batch, (self.batch,), 0, dry)
+            n = await self.conn._call(READ, conn.read_batch, [self.batch], 0, dry)
         kind.left -= n + CALL
         if n == 0:
             raise ValueError("batch holds no message any more")
@@ -324,17 +355,17 @@ class AsyncPacketConn(AsyncConn):
 
     async def write_to(self, data, dst=None, cm=None, flags=0):
         """As `PacketConn.write_to`, awaited; of segments the rest goes when there is room."""
-        n = await self._call(WRITE, self.conn.write_to, (data, dst, cm), flags)
-        if cm is not None and cm.segment_size and not flags & MSG_DONTWAIT:
-            n = await self._write_rest(n, data, dst, cm, flags)
-        return n
-
-    async def _write_rest(self, n, data, dst, cm, flags):
-        """Send what a full queue left of a payload that goes as segments."""
+        call = self.conn.write_to
+        if type(cm) is not ControlMessage or flags & MSG_DONTWAIT or not cm.segment_size:
+            return await self._call(WRITE, call, [data, dst, cm], flags)
+        args = [data, dst, cm]
+        clock = Clock()
+        n = await self._call(WRITE, call, args, flags, clock=clock)
         rest = memoryview(data).cast("B")
         while n < len(rest):
+            args[0] = rest[n:]
             try:
-                n += await self._call(WRITE, self.conn.write_to, (rest[n:], dst, cm), flags)
+                n += await self._call(WRITE, call, args, flags, clock=clock)
             except OSError:
                 break  # as for threads: the next call meets it again
         return n
@@ -387,7 +418,7 @@ class AsyncRawConn(AsyncConn):
 
     async def write_to(self, header, payload, cm=None, flags=0):
         """As `RawConn.write_to`, awaited."""
-        return await self._call(WRITE, self.conn.write_to, (header, payload, cm), flags)
+        return await self._call(WRITE, self.conn.write_to, [header, payload, cm], flags)
 
     def try_write_to(self, header, payload, cm=None):
         """Send one packet now or not at all; see `AsyncPacketConn.try_write_to`."""

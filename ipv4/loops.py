@@ -67,14 +67,21 @@ class Gate(Watch):
 
     def told(self):
         """Something new happened, or the conn signalled: the loop's callback."""
-        self.drain()
+        # What a signal handler raises here may end this at any point: it is told again then, for
+        # what was told is taken last.
         self.edges += 1
         if self.waiting:
             self.idle = 0
-            waiting, self.waiting = self.waiting, {}
-            self.wake(waiting)
+            self.wake(self.waiting)
+            self.waiting.clear()
         else:
             self.idle += 1
+        if self.ended or self.idle >= IDLE:
+            self.unregister()
+        self.drain()
+
+    def unregister(self):
+        """Take the registration back, if the loop keeps one."""
 
 
 class AsyncioGate(Gate):
@@ -133,11 +140,6 @@ class AsyncioGate(Gate):
             if not future.done():
                 future.set_result(None)
 
-    def told(self):
-        super().told()
-        if self.ended or self.idle >= IDLE:
-            self.unregister()
-
     def register(self):
         """Have the loop watch; False when the conn has ended meanwhile."""
         if not self.hold():
@@ -153,7 +155,6 @@ class AsyncioGate(Gate):
             (self.loop.add_writer if writing else self.loop.add_reader)(number, self.told)
 
     def unregister(self):
-        """Take the registration back, if there is one."""
         if self.registered:
             self.registered = False
             if not self.loop.is_closed():
@@ -163,7 +164,11 @@ class AsyncioGate(Gate):
 
     def take_back(self):
         # Elsewhere the loop does it, which the conn's end has woken.
-        if self.thread == get_ident() and not self.loop.is_closed():
+        loop = self.loop
+        running = asyncio._get_running_loop()
+        if running is loop or (
+            self.thread == get_ident() and not loop.is_running() and not loop.is_closed()
+        ):
             self.told()
 
 

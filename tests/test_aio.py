@@ -19,37 +19,14 @@ from pathlib import Path
 
 import pytest
 from support import when_it_waits
+from support.loops import LOOPS, each_loop, run_on, warm_uvloop
 
 from ipv4 import ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
 from ipv4.aio import AsyncPacketConn, AsyncRawConn
 
+__all__ = ["warm_uvloop"]  # a fixture
+
 privileged = pytest.mark.privileged
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm_uvloop():
-    """uvloop opens a pipe once for the whole process: before anybody counts descriptors."""
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        uvloop.run(asyncio.sleep(0))
-
-
-def each_loop(test):
-    """Run an async test on asyncio, uvloop and trio."""
-
-    @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
-    def run(loop):
-        if loop == "trio":
-            pytest.importorskip("trio").run(test)
-        elif loop == "uvloop":
-            pytest.importorskip("uvloop").run(test())
-        else:
-            asyncio.run(test())
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
 
 
 @contextlib.contextmanager
@@ -465,17 +442,6 @@ async def test_two_wrappers_and_many_tasks():
                 await anyio.lowlevel.checkpoint()
                 await conn.write_to(bytes([number]), conn.local_addr)
         assert sorted(got) == list(range(100))
-
-
-def run_on(loop, work):
-    if loop == "trio":
-        return pytest.importorskip("trio").run(work)
-    if loop == "uvloop":
-        return pytest.importorskip("uvloop").run(work())
-    return asyncio.run(work(), debug=loop == "debug")
-
-
-LOOPS = ["asyncio", "debug", "uvloop", "trio"]
 
 
 def test_loops_in_threads_share_a_conn():

@@ -4,9 +4,9 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EAGAIN, EBADF, EINTR, EINVAL, EIO, EMSGSIZE, ENOSYS, errno
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uintptr_t
 
-from ..wire.arguments cimport as_flags, as_int, os_error
+from ..wire.arguments cimport as_flags, os_error
 from .arena cimport Arena, Span
 from .coalesce cimport Runs, join, room_for, run_length
 from .endpoint cimport Attempt
@@ -126,33 +126,6 @@ cdef class Batches(Segments):
             (<MessageBatch>ms)[moved].n = gone
             moved += 1
         return moved
-
-    def _write_part(self, ms, gone, flags=0):
-        """`write_batch` that goes on within a message: for callers that wait for room themselves.
-
-        Parameters
-        ----------
-        ms : list of Message, or MessageBatch
-        gone : int
-            Bytes of the first message that left already, by an earlier call.
-        flags : int
-            Of sendmsg(2).
-
-        Returns
-        -------
-        sent : int
-            Messages that went whole, counting the first.
-        gone : int
-            Bytes of the next one that left; not 0 only for one with a segment size.
-        """
-        cdef int c_flags = as_write_flags(flags)
-        cdef size_t c_gone = <size_t>as_int(gone, 0, INT64_MAX, "gone")
-        cdef int moved
-        if type(ms) is MessageBatch:
-            moved = self.move_batch(<MessageBatch>ms, c_flags, True, &c_gone, None)
-        else:
-            moved = self.move_list(ms, c_flags, True, &c_gone, None)
-        return moved, c_gone
 
     def write_all(self, messages):
         """Send every message of a batch, in as many system calls as it takes.
@@ -505,13 +478,66 @@ cdef int refuse_twice(Message message, PyObject **held, Py_ssize_t count) except
     return 0
 
 
-cdef class WriteAll:
-    """A `write_all` on its way: each `step` is one system call or so.
+cdef class Sending:
+    """Many messages on their way for one call: each `step` is one system call or so.
 
     Parameters
     ----------
     conn : PacketConn or RawConn
     messages : list of Message, or MessageBatch
+        As they are now: a list may change afterwards.
+
+    Attributes
+    ----------
+    at : int
+        Messages that are done with.
+    """
+
+    cdef:
+        Batches conn
+        object messages
+        readonly Py_ssize_t at
+        Py_ssize_t total
+        size_t gone
+
+    def __init__(self, Batches conn not None, messages):
+        if type(messages) is not MessageBatch:
+            # A list of our own: the caller's may lose messages while a call waits.
+            try:
+                messages = list(messages)
+            except TypeError:
+                raise TypeError(
+                    f"{self.argument} must be a list of Message or a MessageBatch,"
+                    f" not {type(messages).__name__}"
+                ) from None
+        conn.live_fd()
+        self.conn = conn
+        self.messages = messages
+        self.total = len(messages)
+        self.at = self.gone = 0
+
+    cdef int go(self, int flags, list errors) except -1:
+        """Send what goes in one call; what kept it from going on is appended to `errors`."""
+        cdef int moved
+        part = self.messages[self.at:min(self.at + MAX_BATCH, self.total)]
+        try:
+            if type(part) is MessageBatch:
+                moved = self.conn.move_batch(<MessageBatch>part, flags, True, &self.gone, errors)
+            else:
+                moved = self.conn.move_list(part, flags, True, &self.gone, errors)
+            self.at += moved
+        except OSError as error:
+            errors.append(error)
+        for error in errors:
+            if not isinstance(error, OSError):  # there was no memory to make one
+                raise error
+            if isinstance(error, BlockingIOError) and flags & MSG_DONTWAIT:
+                raise error
+        return 0
+
+
+cdef class WriteAll(Sending):
+    """A `write_all` on its way.
 
     Attributes
     ----------
@@ -521,29 +547,12 @@ cdef class WriteAll:
         The messages that did not go whole so far.
     """
 
-    cdef:
-        Batches conn
-        object messages
-        readonly Py_ssize_t at
-        Py_ssize_t total
-        size_t gone
-        readonly list failed
+    cdef readonly list failed
+
+    argument = "messages"
 
     def __init__(self, Batches conn not None, messages):
-        if type(messages) is not MessageBatch:
-            # A list of our own: the caller's may lose messages while a call waits.
-            try:
-                messages = list(messages)
-            except TypeError:
-                raise TypeError(
-                    "messages must be a list of Message or a MessageBatch,"
-                    f" not {type(messages).__name__}"
-                ) from None
-        conn.live_fd()
-        self.conn = conn
-        self.messages = messages
-        self.total = len(messages)
-        self.at = self.gone = 0
+        Sending.__init__(self, conn, messages)
         self.failed = []
 
     def step(self, flags=0):
@@ -555,22 +564,18 @@ cdef class WriteAll:
             With MSG_DONTWAIT among `flags`, when nothing more goes: wait and step again.
         """
         cdef int c_flags = as_write_flags(flags)
-        cdef int moved
         cdef list errors = []
         if self.at >= self.total:
             return False
-        part = self.messages[self.at:self.at + MAX_BATCH]
-        try:
-            if type(part) is MessageBatch:
-                moved = self.conn.move_batch(
-                    <MessageBatch>part, c_flags, True, &self.gone, errors)
-            else:
-                moved = self.conn.move_list(part, c_flags, True, &self.gone, errors)
-            self.at += moved
-        except OSError as error:
-            errors.append(error)
+        self.go(c_flags, errors)
         if errors:
-            self.fail(errors[0], c_flags)
+            error = errors[0]
+            if isinstance(error, (TimeoutError, BlockingIOError)) or error.errno == EBADF:
+                self.give_up(error)
+            else:
+                self.failed.append((self.at, error))
+                self.at += 1
+                self.gone = 0
         return self.at < self.total
 
     def give_up(self, error):
@@ -579,15 +584,44 @@ cdef class WriteAll:
             self.failed.append((self.at, error))
             self.at += 1
 
-    cdef int fail(self, object error, int flags) except -1:
-        if not isinstance(error, OSError):  # there was no memory to make one
+
+cdef class WriteBatch(Sending):
+    """A `write_batch` on its way, for callers that wait for room themselves."""
+
+    argument = "ms"
+
+    def __init__(self, Batches conn not None, messages):
+        Sending.__init__(self, conn, messages)
+        self.total = min(self.total, <Py_ssize_t>MAX_BATCH)
+
+    def step(self, flags=0):
+        """Send what the kernel takes; whether more of it may go.
+
+        Raises
+        ------
+        OSError
+            What keeps a message from going; with MSG_DONTWAIT among `flags` BlockingIOError, when
+            nothing more goes: wait and step again.
+        """
+        cdef int c_flags = as_write_flags(flags)
+        cdef list errors = []
+        if self.at < self.total:
+            self.go(c_flags, errors)
+            if errors:
+                raise errors[0]
+        return self.at < self.total
+
+    def give_up(self, error):
+        """The rest does not go, for this reason, which is raised when not one went."""
+        if self.at == 0 and self.gone == 0:
             raise error
-        if isinstance(error, BlockingIOError) and flags & MSG_DONTWAIT:
-            raise error
-        if isinstance(error, (TimeoutError, BlockingIOError)) or error.errno == EBADF:
-            self.give_up(error)
-            return 0
-        self.failed.append((self.at, error))
-        self.at += 1
-        self.gone = 0
-        return 0
+
+    def count(self):
+        """How many messages went, as `write_batch` counts them: one that went in part is the last
+        one, and its `n` tells the bytes.
+        """
+        if self.gone == 0:
+            return self.at
+        if type(self.messages) is MessageBatch:
+            self.messages[self.at].n = self.gone
+        return self.at + 1

@@ -123,18 +123,6 @@ def test_write_all_lists_what_did_not_go_whole(refusing):
     assert {e.errno for _, e in failed} == {errno.ECONNREFUSED}
 
 
-def test_a_call_that_does_not_wait_says_how_far_it_came():
-    with PacketConn.udp(("127.0.0.1", 0)) as rx, PacketConn.udp(("127.0.0.1", 0)) as tx:
-        tx.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
-        tx.segmentation = False
-        assert tx._write_part([Message(bytes(250), OOB, rx.local_addr)], 200) == (1, 0)
-        assert drain(rx) == [bytes(50)]
-        with pytest.raises(ValueError, match="gone"):
-            tx._write_part([Message(bytes(250), OOB, rx.local_addr)], 251)
-        with pytest.raises(ValueError, match="gone"):
-            tx._write_part([Message(bytes(250), None, rx.local_addr)], 1)
-
-
 @pytest.mark.parametrize("by_kernel", [True, False])
 def test_large_jobs_give_signals_and_threads_their_turn(conn, by_kernel):
     conn.segmentation = by_kernel

@@ -1,0 +1,38 @@
+"""Running a test's coroutine on each event loop."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+LOOPS = ["asyncio", "debug", "uvloop", "trio"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm_uvloop():
+    """uvloop opens a pipe once for the whole process: before anybody counts descriptors."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        uvloop.run(asyncio.sleep(0))
+
+
+def run_on(loop, work, *args):
+    """Run ``work(*args)`` on this loop; on asyncio's in its debug mode where that is asked for."""
+    if loop == "trio":
+        return pytest.importorskip("trio").run(work, *args)
+    if loop == "uvloop":
+        return pytest.importorskip("uvloop").run(work(*args))
+    return asyncio.run(work(*args), debug=loop == "debug")
+
+
+def each_loop(test):
+    """Run an async test on each loop."""
+
+    @pytest.mark.parametrize("loop", LOOPS)
+    def run(loop):
+        run_on(loop, test)
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run
