@@ -14,7 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from support import capture, in_child, without_privilege
+from support import capture, in_child, stamped_on_arrival, without_privilege
 from support.cli_program import SCRIPT, Program, run
 
 import ipv4
@@ -334,7 +334,10 @@ class TestNames:
     ],
 )
 def test_round_trips_are_the_kernels_whenever_they_are_read(pair, prober):
-    with contextlib.closing(pair.a.call(prober, IPv4Address("10.1.0.2"))) as probing:
+    with (
+        stamped_on_arrival(),
+        contextlib.closing(pair.a.call(prober, IPv4Address("10.1.0.2"))) as probing,
+    ):
         with capture(pair.a, "eth0") as seen:
             probing.send(1, 0)
             seen.wait_for(2)  # the probe and its answer

@@ -65,6 +65,8 @@ until_it_waits(thread, ...)
     Returns when these threads (or programs) wait in the kernel.
 when_it_waits(call, *args)
     Makes a call, in another thread, as soon as this one waits.
+stamped_on_arrival()
+    Within it the kernel stamps packets when they come, not when they are read.
 unchanged()
     The standing oracle as a context manager; it is around every test anyway: a test that leaves a
     descriptor, thread, child process or multicast membership behind fails.
@@ -87,7 +89,7 @@ from .children import (
 from .hosts import Chain, Host, Hosts, Loopback, Pair, eventually
 from .linux import in_thread
 from .oracles import unchanged
-from .waiting import until_it_waits, when_it_waits
+from .waiting import stamped_on_arrival, until_it_waits, when_it_waits
 
 VECTORS = json.loads(Path(__file__).parents[1].joinpath("vectors.json").read_text())
 
@@ -109,6 +111,7 @@ __all__ = [
     "in_child",
     "in_thread",
     "run_with_fault",
+    "stamped_on_arrival",
     "unchanged",
     "until_it_waits",
     "when_it_waits",

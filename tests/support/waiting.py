@@ -1,9 +1,12 @@
-"""Whether a thread waits in the kernel, instead of a sleep in the hope that it does by now."""
+"""What the kernel does by now, instead of a sleep in the hope that it does."""
 
 import contextlib
+import socket
+import struct
 import subprocess
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .hosts import eventually
@@ -11,6 +14,8 @@ from .hosts import eventually
 # A thread that waits for the GIL wakes up every 5 ms (sys.getswitchinterval); one that was still
 # asleep after so many looks, 5 ms apart, waits for something else.
 LOOKS = 5
+
+SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 
 
 def until_it_waits(*sleepers: threading.Thread | subprocess.Popen[bytes]) -> None:
@@ -43,6 +48,28 @@ def when_it_waits(
     thread = threading.Thread(target=run)
     thread.start()
     return thread
+
+
+@contextlib.contextmanager
+def stamped_on_arrival() -> Iterator[None]:
+    """Have the kernel stamp packets when they come, for as long as the context lasts.
+
+    It leaves the beginning to a worker (net_enable_timestamp), which a busy machine delays; what
+    came without a stamp is stamped when it is read.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as conn:
+        conn.bind(("127.0.0.1", 0))
+        conn.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+
+        def early() -> bool:
+            conn.sendto(b"", conn.getsockname())
+            sent = time.time_ns()
+            [(_, _, stamp)] = conn.recvmsg(0, socket.CMSG_SPACE(struct.calcsize("ll")))[1]
+            seconds, nanoseconds = struct.unpack("ll", stamp)
+            return bool(seconds * 10**9 + nanoseconds <= sent)
+
+        eventually(early, what="the kernel stamps on arrival")
+        yield
 
 
 def _sleep(task: str) -> str:
