@@ -9,9 +9,12 @@ import socket
 import warnings
 from asyncio.trsock import TransportSocket
 from collections import deque
+from itertools import islice, takewhile
 from socket import MSG_DONTWAIT
+from threading import get_ident
 
 from .conn import PacketConn
+from .engine.message import Message
 from .engine.message_batch import MessageBatch
 from .loops import READ, WRITE, AsyncioGate
 
@@ -19,10 +22,15 @@ __all__ = ["DatagramTransport", "create_datagram_endpoint"]
 
 SIZE = 65535  # what a datagram, or several that the kernel joined, has at most
 HIGH_WATER = 64 * 1024
+BATCH = 64  # what leaves of the queue at once
 
 
 class TransportGate(AsyncioGate):
-    """Readiness told to a transport, which is its key, instead of to tasks."""
+    """Readiness told to a transport, which is its key, instead of to tasks.
+
+    Until it is drained, the watch tells as long as there is something: a transport that reads does
+    so only when it found nothing, which spares a system call a datagram or batch.
+    """
 
     __slots__ = ()
 
@@ -30,14 +38,13 @@ class TransportGate(AsyncioGate):
     def loop(self):
         return self.key._loop
 
+    @property
     def told(self):
-        self.drain()
-        if self.ended:
-            self.unregister()
-        if self.direction == READ:
-            self.key._read()
-        else:
-            self.key._write()
+        return self.key._read if self.direction == READ else self.key._write
+
+    def take_back(self):
+        if self.thread == get_ident() and not self.loop.is_closed():
+            self.told()
 
 
 class DatagramTransport(asyncio.DatagramTransport):
@@ -64,8 +71,9 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._loop = loop
         self._peer = peer
         self._count = batch
-        self._batch = None
-        self._heads = iter(())
+        self._flags = int(conn.control_flags)
+        self._batch = MessageBatch(batch, SIZE, self._flags)
+        self._found = iter(())
         self._closing = False
         self._queue = deque()
         self._queued = 0
@@ -110,49 +118,81 @@ class DatagramTransport(asyncio.DatagramTransport):
     def _read(self):
         if self._closing:
             return
-        conn = self.conn
-        flags = conn.control_flags
-        if self._batch is None or flags != self._flags:
-            self._flags = flags
-            self._batch = MessageBatch(self._count, SIZE, flags)
-            self._bytes = self._batch.data.cast("B")
-            self._row = self._batch.data.shape[1]
         try:
-            n = conn.read_batch(self._batch, MSG_DONTWAIT)
-        except BlockingIOError:
-            return
+            found = self.conn._take(self._batch, self._flags)
+            if found is None:
+                found = self._take_anew()
         except OSError as error:
-            if conn.closed:
-                self._end(error)
+            found = self._take_again(error)
+            if found is None:
                 return
-            self._loop.call_soon(self._read)  # what else is there is told no second time
-            self._protocol.error_received(error)
+        self._found = found = iter(found)
+        if self._with_control is not None:
+            self._deliver()
             return
-        if not conn._left_none(n, self._count):
+        received = self._protocol.datagram_received
+        try:
+            for data, addr, _ in found:
+                received(data, addr)
+                if self._closing:
+                    return
+        except BaseException as error:
+            self._failed(error)
+            self._deliver()
+
+    def _take_anew(self):
+        """What is there, when other control messages are on than before."""
+        while True:
+            flags = self.conn.control_flags
+            batch = MessageBatch(self._count, SIZE, flags)
+            found = self.conn._take(batch, flags)
+            if found is not None:
+                self._batch, self._flags = batch, int(flags)
+                return found
+
+    def _take_again(self, error):
+        """What came after a read that failed; None when nothing did."""
+        conn = self.conn
+        if isinstance(error, BlockingIOError):
+            # Told of something else: an error in its queue, a deadline.
+            self._reader.drain()
+            try:
+                found = conn._take(self._batch, self._flags)
+            except BlockingIOError:
+                return None
+            except OSError as another:
+                error = another
+            else:
+                self._loop.call_soon(self._read)  # what it left is told no second time
+                return found
+        if conn.closed:
+            self._end(error)
+        else:
             self._loop.call_soon(self._read)
-        self._heads = enumerate(self._batch.heads(n))
-        self._deliver()
+            self._protocol.error_received(error)
+        return None
 
     def _deliver(self):
-        """Hand what was read to the protocol; its exceptions are the loop's matter, as ever."""
-        payloads = self._bytes
+        """Hand on what was read and is left."""
         while not self._closing:
             try:
-                for at, (length, addr, _, _) in self._heads:
-                    start = at * self._row
-                    data = payloads[start : start + length].tobytes()
-                    if self._with_control is not None:
-                        self._with_control(data, addr, self._batch[at].control)
-                    else:
+                for data, addr, row in self._found:
+                    if self._with_control is None:
                         self._protocol.datagram_received(data, addr)
+                    else:
+                        self._with_control(data, addr, self._batch[row].control)
                     if self._closing:
                         break
                 return
-            except (SystemExit, KeyboardInterrupt):
-                self._loop.call_soon(self._deliver)
-                raise
             except BaseException as error:
-                self._report(error, "Exception in callback of a datagram protocol")
+                self._failed(error)
+
+    def _failed(self, error):
+        """An exception of the protocol is the loop's matter, as ever."""
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            self._loop.call_soon(self._deliver)
+            raise error
+        self._report(error, "Exception in callback of a datagram protocol")
 
     def _report(self, error, message):
         self._loop.call_exception_handler(
@@ -186,54 +226,47 @@ class DatagramTransport(asyncio.DatagramTransport):
         -----
         Errors of the system go to the protocol's ``error_received``.
         """
-        if not isinstance(data, (bytes, bytearray, memoryview)):
+        if type(data) is not bytes and not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}"
             )
-        if self._peer is not None:
-            if addr is not None and tuple(addr[:2]) != self._peer:
+        if addr is not None and self._peer is not None:
+            if tuple(addr[:2]) != self._peer:
                 raise ValueError(f"Invalid address: must be None or {self._peer}")
             addr = None
         if self._closing:
             return
         if not self._queue:
-            data = self._send(data, addr, cm)
-            if data is None:
+            try:
+                n = self.conn.write_to(data, addr, cm, MSG_DONTWAIT)
+            except BlockingIOError:
+                n = 0
+            except OSError as error:
+                self._protocol.error_received(error)
                 return
+            else:
+                if cm is None or n == len(data):
+                    return
             self._writer = self.conn._watch(TransportGate, self, WRITE)
             self._writer.register()
+            data = memoryview(data)[n:]  # of a payload that goes as segments
         self._queue.append((bytes(data), addr, cm))
         self._queued += len(data)
         if self._queued > self._high and not self._paused:
             self._paused = True
             self._tell("pause_writing")
 
-    def _send(self, data, addr, cm):
-        """Send now; what is left when the queue is full, else None."""
-        try:
-            n = self.conn.write_to(data, addr, cm, MSG_DONTWAIT)
-        except BlockingIOError:
-            return data
-        except OSError as error:
-            self._protocol.error_received(error)
-            return None
-        if cm is not None and n < len(data):
-            return memoryview(data)[n:]  # of a payload that goes as segments
-        return None
-
     def _write(self):
-        while self._queue and not self._lost:
-            data, addr, cm = self._queue.popleft()
-            self._queued -= len(data)
-            try:
-                rest = self._send(data, addr, cm)
-            except BaseException:
-                self._loop.call_soon(self._write)  # of the rest, which is told no second time
-                raise
-            if rest is not None:
-                self._queue.appendleft((bytes(rest), addr, cm))
-                self._queued += len(rest)
-                break
+        if self._lost:
+            return
+        if self._writer is not None:
+            self._writer.drain()
+        try:
+            while self._queue and self._write_some():
+                pass
+        except BaseException:
+            self._loop.call_soon(self._write)  # of the rest, which is told no second time
+            raise
         if self._lost:
             return
         if self._paused and self._queued <= self._low:
@@ -244,6 +277,34 @@ class DatagramTransport(asyncio.DatagramTransport):
                 self._writer.unregister()
             if self._closing:
                 self._end(None)
+
+    def _write_some(self):
+        """Send from the queue's head on, as a batch where that can be; False when it is full."""
+        queue = self._queue
+        plain = takewhile(lambda each: each[2] is None, islice(queue, BATCH))
+        batch = [Message([data], addr=addr) for data, addr, _ in plain]
+        rest = None
+        try:
+            if batch:
+                n = self.conn.write_batch(batch, MSG_DONTWAIT)
+            else:
+                data, addr, cm = queue[0]
+                n, rest = 1, data[self.conn.write_to(data, addr, cm, MSG_DONTWAIT) :]
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._queued -= len(queue.popleft()[0])
+            if self.conn.closed:
+                self._end(error)
+            else:
+                self._protocol.error_received(error)
+            return not self._lost
+        for _ in range(n):
+            self._queued -= len(queue.popleft()[0])
+        if rest:
+            queue.appendleft((rest, addr, cm))
+            self._queued += len(rest)
+        return True
 
     def _tell(self, what):
         try:
@@ -303,7 +364,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         finally:
             self.conn.close()
             self._batch = None
-            self._heads = iter(())
+            self._found = iter(())
 
 
 async def create_datagram_endpoint(

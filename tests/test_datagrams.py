@@ -38,10 +38,10 @@ def run(kind, main):
         asyncio.run(bounded())
 
 
-def each_kind(test):
+def each_kind(test, kinds=KINDS):
     """Run an async test, which is given the way to open an endpoint, on each kind."""
 
-    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("kind", kinds)
     def on_each(kind):
         async def main():
             loop = asyncio.get_running_loop()
@@ -56,6 +56,11 @@ def each_kind(test):
 
     on_each.__name__ = test.__name__
     return on_each
+
+
+def each_kind_but_uvloops(test):
+    """What uvloop's own endpoints do not do as asyncio's: open_endpoint never returns."""
+    return each_kind(test, [kind for kind in KINDS if kind != "uvloop"])
 
 
 def only_ours(test):
@@ -265,6 +270,12 @@ def test_a_full_queue_pauses_the_protocol(monkeypatch):
             self.room -= 1
             return super().write_to(data, dst, cm, flags)
 
+        def write_batch(self, ms, flags=0):
+            if not self.room:
+                raise BlockingIOError(errno.EAGAIN, "full")
+            room, self.room = self.room, max(self.room - len(ms), 0)
+            return super().write_batch(ms[:room], flags)
+
     async def main():
         conn = Full.udp(HERE)
         transport, notes = await create_datagram_endpoint(Notes, conn=conn)
@@ -285,6 +296,259 @@ def test_a_full_queue_pauses_the_protocol(monkeypatch):
         assert conn.closed
 
     run("asyncio", main)
+
+
+@pytest.mark.privileged
+@pytest.mark.parametrize("kind", KINDS)
+def test_back_pressure_of_a_slow_interface(pair, kind):
+    """The kernel's queue fills: the protocol pauses and resumes, all comes once and in order."""
+    pair.a.slow_down("eth0", limit=1 << 20, rate="8mbit")
+    there = pair.b.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    sock = pair.a.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    sock.setblocking(False)
+
+    class Writes(Notes):
+        """Raises in what it is told of the queue: the loop's matter."""
+
+        def pause_writing(self):
+            super().pause_writing()
+            raise RuntimeError("pause")
+
+        def resume_writing(self):
+            super().resume_writing()
+            raise RuntimeError("resume")
+
+    async def test(open_endpoint):
+        transport, notes = await open_endpoint(Writes, sock=sock)
+        transport.set_write_buffer_limits(high=8000, low=2000)
+        buffer = bytearray(1000)
+        for number in range(60):
+            buffer[:2] = number.to_bytes(2, "big")
+            # What waits is a copy, but in uvloop's own.
+            data = bytes(buffer) if kind == "uvloop" else buffer
+            transport.sendto(data, there.getsockname())
+        assert "pause" in notes.told
+        assert transport.get_write_buffer_size() > 2000
+        await until(lambda: "resume" in notes.told)
+        transport.sendto(b"last", there.getsockname())
+        transport.close()  # what waits goes first
+        assert await notes.lost is None
+        assert notes.told == ["made", "pause", "resume", "lost"]
+        loop = asyncio.get_running_loop()
+        assert [str(each["exception"]) for each in loop.reported] == ["pause", "resume"]
+
+    with there, sock:
+        there.bind(("10.1.0.2", 0))
+        there.settimeout(20)
+        each_kind(test)(kind)
+        got = [there.recv(2000) for _ in range(61)]
+        assert [int.from_bytes(each[:2], "big") for each in got[:-1]] == list(range(60))
+        assert got[-1] == b"last"
+        there.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            there.recv(2000)
+
+
+@each_kind
+async def test_abort_drops_what_waits_and_tells_once(open_endpoint):
+    transport, notes = await open_endpoint(Notes, HERE)
+    transport.abort()
+    transport.abort()
+    transport.close()
+    assert await notes.lost is None
+    await asyncio.sleep(0.01)
+    assert notes.told == ["made", "lost"]
+
+
+@each_kind
+async def test_sending_before_the_endpoint_is_returned(open_endpoint):
+    """From connection_made on."""
+
+    class Eager(Notes):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.sendto(b"early", transport.get_extra_info("sockname"))
+
+    transport, notes = await open_endpoint(Eager, HERE)
+    await until(lambda: notes.got)
+    assert notes.got == [b"early"]
+    transport.close()
+    await notes.lost
+
+
+@each_kind_but_uvloops
+async def test_exceptions_of_all_other_callbacks(open_endpoint):
+    class Fails(Notes):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            raise RuntimeError("made")
+
+        def error_received(self, error):
+            super().error_received(error)
+            raise RuntimeError("error")
+
+        def connection_lost(self, error):
+            super().connection_lost(error)
+            raise RuntimeError("lost")
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(HERE)
+        there = deaf.getsockname()
+    transport, notes = await open_endpoint(Fails, remote_addr=there)
+    transport.sendto(b"refused")
+    await until(lambda: notes.errors)
+    assert not transport.is_closing()
+    transport.close()
+    await notes.lost
+    loop = asyncio.get_running_loop()
+    await until(lambda: len(loop.reported) == 3)
+    assert [str(each["exception"]) for each in loop.reported] == ["made", "error", "lost"]
+
+
+@each_kind
+async def test_a_datagram_too_long_is_an_error_and_no_end(open_endpoint):
+    transport, notes = await open_endpoint(Notes, HERE)
+    here = transport.get_extra_info("sockname")
+    transport.sendto(bytes(66000), here)
+    await until(lambda: notes.errors)
+    assert notes.errors[0].errno == errno.EMSGSIZE
+    transport.sendto(b"short", here)
+    await until(lambda: notes.got)
+    transport.close()
+    await notes.lost
+
+
+@each_kind_but_uvloops
+async def test_closing_inside_an_error_and_inside_connection_made(open_endpoint):
+    class Closes(Notes):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            if transport.get_extra_info("peername") is None:
+                transport.close()
+
+        def error_received(self, error):
+            super().error_received(error)
+            self.transport.abort()
+
+    transport, notes = await open_endpoint(Closes, HERE)
+    assert await notes.lost is None
+    assert transport.is_closing()
+    transport, notes = await open_endpoint(
+        Closes, remote_addr=transport.get_extra_info("sockname"), local_addr=HERE
+    )
+    transport.sendto(b"refused")
+    assert await notes.lost is None
+    assert len(notes.errors) == 1
+    assert notes.told == ["made", "lost"]
+
+
+@each_kind
+async def test_protocols_change(open_endpoint):
+    transport, first = await open_endpoint(Notes, HERE)
+    second = Notes()
+    assert transport.get_protocol() is first
+    transport.set_protocol(second)
+    assert transport.get_protocol() is second
+    transport.sendto(b"x", transport.get_extra_info("sockname"))
+    await until(lambda: second.got)
+    assert not first.got
+    transport.close()
+    await second.lost
+    assert "lost" not in first.told
+
+
+@each_kind_but_uvloops
+async def test_two_endpoints_share_a_port(open_endpoint):
+    one, first = await open_endpoint(Notes, HERE, reuse_port=True)
+    here = one.get_extra_info("sockname")
+    two, second = await open_endpoint(Notes, here, reuse_port=True)
+    with pytest.raises(OSError) as caught:
+        await open_endpoint(Notes, here)
+    assert caught.value.errno == errno.EADDRINUSE
+    for transport, notes in ((one, first), (two, second)):
+        transport.close()
+        await notes.lost
+
+
+@each_kind
+async def test_an_endpoint_over_a_connected_socket(open_endpoint):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as there:
+        there.bind(HERE)
+        there.settimeout(5)
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.connect(there.getsockname())
+        transport, notes = await open_endpoint(Notes, sock=sock)
+        assert transport.get_extra_info("peername") == there.getsockname()
+        assert transport.get_extra_info("sockname") == sock.getsockname()
+        transport.sendto(memoryview(b"to the peer"))
+        assert there.recv(99) == b"to the peer"
+        there.sendto(b"back", sock.getsockname())
+        await until(lambda: notes.got)
+        transport.close()
+        await notes.lost
+
+
+@each_kind
+async def test_datagrams_that_came_before_the_endpoint(open_endpoint):
+    """More than a batch of them."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(HERE)
+    sent = [b"%d" % number for number in range(150)]
+    for data in sent:
+        sock.sendto(data, sock.getsockname())
+    transport, notes = await open_endpoint(Notes, sock=sock)
+    await until(lambda: len(notes.got) == len(sent))
+    assert notes.got == sent
+    transport.close()
+    await notes.lost
+
+
+@only_ours
+async def test_an_error_queue_that_nobody_reads_is_told_once():
+    """The loop sleeps beside it, and data still comes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(HERE)
+        there = deaf.getsockname()
+    transport, notes = await create_datagram_endpoint(Notes, HERE, receive_errors=True)
+    here = transport.get_extra_info("sockname")
+    reads = []
+    take = transport._read
+
+    def counted():
+        reads.append(1)
+        take()
+
+    transport._reader.unregister()
+    transport._read = counted
+    transport._reader.register()
+    transport.sendto(b"refused", there)
+    await asyncio.sleep(0.2)
+    assert len(reads) < 5
+    for number in range(3):
+        transport.sendto(b"%d" % number, here)
+        await until(lambda so_far=number: len(notes.got) > so_far)
+    assert notes.got == [b"0", b"1", b"2"]
+    assert transport.conn.read_error().errno == errno.ECONNREFUSED
+    transport.close()
+    await notes.lost
+
+
+@only_ours
+async def test_what_the_kernel_joined_comes_as_the_datagrams_that_were_sent():
+    transport, notes = await create_datagram_endpoint(
+        Notes, HERE, control=ControlFlags.SEGMENT_SIZE
+    )
+    here = transport.get_extra_info("sockname")
+    transport.sendto(bytes(range(250)), here, ControlMessage(segment_size=100))
+    transport.sendto(b"", here)
+    await until(lambda: len(notes.got) == 4)
+    assert list(map(len, notes.got)) == [100, 100, 50, 0]
+    assert b"".join(notes.got) == bytes(range(250))
+    transport.close()
+    await notes.lost
 
 
 @only_ours

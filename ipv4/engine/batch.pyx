@@ -90,6 +90,16 @@ cdef class Batches(Segments):
             return self.move_batch(<MessageBatch>ms, c_flags, False, &gone, None)
         return self.move_list(ms, c_flags, False, &gone, None)
 
+    def _take(self, MessageBatch batch, uint32_t flags):
+        """What is there, into a batch: its single datagrams as a list of bytes, sender and slot.
+
+        None where other control messages are on than the `flags` of the batch. It never waits.
+        """
+        cdef size_t gone = 0
+        if flags != self._control_flags:
+            return None
+        return batch.copied(self.move_batch(batch, MSG_DONTWAIT, False, &gone, None))
+
     def write_batch(self, ms, flags=0):
         """Send several datagrams in one system call (sendmmsg(2)).
 

@@ -1,6 +1,7 @@
 """Datagrams without an object each: `MessageBatch`, its columns, answers and what it was sent."""
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
@@ -393,6 +394,33 @@ cdef class MessageBatch:
         found.stop = self.start + self.first(n, "n")
         self.arena.scan_fresh()
         self.arena.scanned_live = True
+        return found
+
+    cdef list copied(self, size_t n):
+        """The single datagrams of what the first `n` slots received: bytes, sender and slot each.
+        """
+        cdef Arena arena = self.arena
+        cdef size_t i, offset, length, size, stop = min(self.start + n, self.stop)
+        cdef list found = []
+        arena.scan_fresh()
+        arena.scanned_live = True
+        for i in range(self.start, stop):
+            length = arena.length(i)
+            size = arena.segment_sizes[i]
+            if size == 0 or size > length:
+                size = length
+            src = arena.peer(i)
+            offset = 0
+            while True:
+                found.append((
+                    PyBytes_FromStringAndSize(
+                        <char *>arena.data + i * arena.size + offset, min(size, length - offset)),
+                    src,
+                    i - self.start,
+                ))
+                offset += size
+                if offset >= length:
+                    break
         return found
 
     def split(self, into, n=None):
