@@ -19,7 +19,7 @@ import pytest
 
 pytest.register_assert_rewrite("support")
 
-from support import ChildDied, can_inject_faults  # noqa: E402
+from support import ChildDied, can_inject_faults, parity  # noqa: E402
 from support.children import in_child  # noqa: E402
 from support.hosts import (  # noqa: E402
     Chain,
@@ -68,7 +68,12 @@ def drop_source_tree() -> None:
 drop_source_tree()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parity.add_option(parser)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    parity.configure(config)
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
     # Where Debian keeps bird, nft and others, and an ordinary user's PATH does not look.

@@ -116,6 +116,7 @@ async def numbered_stream_with_cancellations(total, read, got, conn):
 
 
 @each_loop
+@pytest.mark.parity("event loops", "cancelled tasks")
 async def test_cancelling_a_read_loses_nothing():
     with opened() as conn:
         got = []
@@ -130,6 +131,7 @@ async def test_cancelling_a_read_loses_nothing():
 
 
 @each_loop
+@pytest.mark.parity("event loops")
 async def test_cancelling_a_read_of_batches_loses_nothing():
     with opened() as conn:
         got = []
@@ -144,6 +146,7 @@ async def test_cancelling_a_read_of_batches_loses_nothing():
 
 
 @each_loop
+@pytest.mark.parity("event loops")
 async def test_leaving_a_loop_over_batches_loses_nothing():
     with opened() as conn:
         got = []
@@ -186,6 +189,7 @@ async def test_a_flood_leaves_other_tasks_their_turn():
 
 
 @each_loop
+@pytest.mark.parity("cancelled tasks")
 async def test_two_tasks_of_which_one_is_cancelled():
     """The other one still hears of what comes: a wake-up is not lost with the task that had it."""
     anyio = pytest.importorskip("anyio")
@@ -215,6 +219,7 @@ async def test_two_tasks_of_which_one_is_cancelled():
 
 
 @each_loop
+@pytest.mark.parity("event loops")
 async def test_two_tasks_read_one_conn():
     anyio = pytest.importorskip("anyio")
     with opened() as conn:
@@ -237,6 +242,7 @@ async def test_two_tasks_read_one_conn():
 
 
 @each_loop
+@pytest.mark.parity("event loops", "closing while others wait, and numbers used again")
 async def test_closing_under_waiting_tasks():
     anyio = pytest.importorskip("anyio")
     with opened() as conn:
@@ -262,6 +268,7 @@ async def test_closing_under_waiting_tasks():
 
 
 @each_loop
+@pytest.mark.parity("event loops")
 async def test_deadlines_are_the_loops_own():
     with opened() as conn:
         start = time.monotonic()
@@ -302,6 +309,7 @@ def no_timers():
 
 
 @each_loop
+@pytest.mark.parity("every origin of the error queue")
 async def test_an_unread_error_queue_delays_nothing_and_does_not_spin():
     anyio = pytest.importorskip("anyio")
     with refused() as conn, opened() as peer:

@@ -58,6 +58,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("cls", "family", "kind", "message"), REFUSED)
 @pytest.mark.parity("NewConn", "NewPacketConn", "NewRawConn")
+@pytest.mark.parity("other kinds of sockets")
 def test_another_kind_of_socket_is_refused_and_left_open(cls, family, kind, message):
     with socket.socket(family, kind) as sock:
         with pytest.raises(ValueError, match=message):
@@ -67,6 +68,9 @@ def test_another_kind_of_socket_is_refused_and_left_open(cls, family, kind, mess
 
 @pytest.mark.parametrize("cls", [Conn, PacketConn, RawConn])
 @pytest.mark.parity("NewConn", "NewPacketConn", "NewRawConn")
+@pytest.mark.parity(
+    "other kinds of sockets", "better than the reference: an unsuitable socket (go#47491)"
+)
 def test_what_is_no_open_socket_is_refused(cls):
     for wrong in (None, 5.0, "sock", object(), [1]):
         with pytest.raises(TypeError, match=r"^sock must be a socket\.socket"):

@@ -63,6 +63,7 @@ def test_icmp_protocol():
 
 
 @pytest.mark.parity("ICMPType.String")
+@pytest.mark.parity("texts")
 def test_icmp_type_prints_its_words_and_an_unassigned_one_nil():
     words = {int(number): text for number, text in VECTORS["icmp_strings"].items()}
     for number in range(256):

@@ -36,6 +36,7 @@ def icmp(typ, seq=1):
     "ICMPFilter.SetAll",
     "ICMPFilter.WillBlock",
 )
+@pytest.mark.parity("the bits of ICMPFilter")
 def test_each_type_has_a_bit_of_its_own():
     for typ in FILTERED:
         blocking = ICMPFilter()
@@ -56,6 +57,9 @@ def test_each_type_has_a_bit_of_its_own():
 
 @pytest.mark.parametrize("verb", ["accept", "block", "will_block"])
 @pytest.mark.parity("ICMPFilter.Block", "ICMPFilter.WillBlock")
+@pytest.mark.parity(
+    "filters at their borders", "better than the reference: a type that the kernel cannot filter"
+)
 def test_a_type_that_the_kernel_cannot_filter_is_refused(verb):
     each = ICMPFilter()
     for wrong in (-1, 32, ICMPType.PHOTURIS, 42, 43, 255, 256):
@@ -166,6 +170,7 @@ def test_a_program_decides_and_none_detaches(form):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parity("SetBPF")
+@pytest.mark.parity("options read back, and the kernel's errors")
 def test_what_the_kernels_checker_refuses_is_einval(program, answer):
     with PacketConn.udp() as conn:
         with pytest.raises(OSError, match=rf"SO_ATTACH_FILTER, {len(program)}") as caught:
@@ -174,6 +179,7 @@ def test_what_the_kernels_checker_refuses_is_einval(program, answer):
 
 
 @pytest.mark.parity("SetBPF")
+@pytest.mark.parity("filters at their borders")
 def test_an_empty_or_too_long_program_is_refused():
     with PacketConn.udp() as conn:
         for wrong in ([], [(6, 0, 0, 1)] * 4097):
@@ -206,6 +212,7 @@ def test_on_udp_the_verdict_counts_the_udp_header(verdict):
 
 @pytest.mark.privileged
 @pytest.mark.parametrize("verdict", [1, 4, 19, 20, 21, 25, 4096])
+@pytest.mark.parity("better than the reference: a verdict shorter than a header")
 def test_on_raw_sockets_a_verdict_shorter_than_a_header_is_no_payload_or_an_error(verdict):
     with (
         PacketConn.ip(253, "127.0.0.1") as payloads,
@@ -298,6 +305,7 @@ privileged = pytest.mark.privileged
 
 
 @privileged
+@pytest.mark.parity("options")
 def test_min_ttl_is_kept_by_the_kernel(conn):
     for cls, send in ((PacketConn, None), (RawConn, True)):
         if send is None:
@@ -352,6 +360,7 @@ def test_min_ttl_on_tcp():
             sock.close()
 
 
+@pytest.mark.parity("filters at their borders")
 def test_a_locked_filter(conn):
     conn.set_bpf([bpf.RetConstant(0)])
     conn.lock_bpf()
@@ -361,6 +370,7 @@ def test_a_locked_filter(conn):
     assert conn.min_ttl == 0
 
 
+@pytest.mark.parity("filters at their borders")
 def test_draining_before_a_filter(conn):
     for _ in range(100):
         conn.write_to(b"old", conn.local_addr)
@@ -369,6 +379,7 @@ def test_draining_before_a_filter(conn):
     assert conn.read_from(bytearray(9))[0] == 4
 
 
+@pytest.mark.parity("options")
 def test_steering_a_group_of_sockets():
     with PacketConn.udp(("127.0.0.1", 0), reuse_port=True) as one:
         with PacketConn.udp(one.local_addr, reuse_port=True) as two, PacketConn.udp() as sender:

@@ -83,6 +83,7 @@ def check_row(conn, name, default, values, refused):
 
 @pytest.mark.parametrize("make", EVERY[1:])
 @pytest.mark.parametrize(("name", "default", "values", "refused"), UNICAST_ROWS)
+@pytest.mark.parity("options read back, and the kernel's errors")
 def test_unicast_option(make, name, default, values, refused):
     with make() as conn:
         check_row(conn, name, default, values, refused)
@@ -90,6 +91,7 @@ def test_unicast_option(make, name, default, values, refused):
 
 @pytest.mark.parametrize("make", DATAGRAM)
 @pytest.mark.parametrize(("name", "default", "values", "refused"), MULTICAST_ROWS)
+@pytest.mark.parity("options read back, and the kernel's errors")
 def test_multicast_option(make, name, default, values, refused):
     with make() as conn:
         check_row(conn, name, default, values, refused)
@@ -136,6 +138,10 @@ def test_a_multicast_ttl_of_minus_one_restores_one():
 
 @pytest.mark.parametrize("make", DATAGRAM)
 @pytest.mark.parity("MulticastInterface", "SetMulticastInterface")
+@pytest.mark.parity(
+    "options read back, and the kernel's errors",
+    "better than the reference: the multicast interface read back (go#41854)",
+)
 def test_multicast_interface_is_read_as_it_was_set(make, loopback):
     index, name, _ = loopback
     with make() as conn:

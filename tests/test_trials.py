@@ -149,6 +149,7 @@ def outcome(make, act):
 
 @pytest.mark.needs_faults
 @pytest.mark.parametrize(("name", "level", "make", "act", "feature"), list(rows()))
+@pytest.mark.parity("options", "a kernel without a feature")
 def test_setting_what_a_kernel_lacks_raises_and_features_tells(name, level, make, act, feature):
     number, text, here = outcome(make, act)
     if number in (errno.ENOPROTOOPT, errno.EPERM):

@@ -262,6 +262,7 @@ instructions = st.one_of(
 
 
 @pytest.mark.parametrize("made", CLASSES)
+@pytest.mark.parity("bpf.Instruction")
 def test_an_instruction_is_an_immutable_value(made: type[Instruction]) -> None:
     fields = FIELDS[made]
     one = made(**fields)
@@ -297,6 +298,7 @@ def test_instructions_of_different_kinds_with_the_same_fields_differ() -> None:
     assert LoadConstant(A, 1) != (A, 1)
 
 
+@pytest.mark.parity("bpf.RawInstruction")
 def test_a_raw_instruction_equals_the_tuple_of_its_fields() -> None:
     assert RawInstruction(0x30, 0, 0, 8) == (0x30, 0, 0, 8)
     assert hash(RawInstruction(0x30, 0, 0, 8)) == hash((0x30, 0, 0, 8))
@@ -310,6 +312,7 @@ def test_a_match_statement_takes_an_instruction_apart() -> None:
             assert (cond, val, skip_true, skip_false) == (JumpTest.EQUAL, 1, 2, 3)
 
 
+@pytest.mark.parity("bpf.Register")
 def test_numbers_get_their_names() -> None:
     assert repr(LoadConstant(0, 1)) == "LoadConstant(dst=Register.A, val=1)"
     assert repr(LoadExtension(20)) == "LoadExtension(num=Extension.MARK)"
@@ -350,6 +353,7 @@ def test_a_field_takes_what_has_an_index() -> None:
 
 
 @pytest.mark.parametrize(("instruction", "word"), ENCODED, ids=lambda value: str(value))
+@pytest.mark.parity("bpf.RegA, RegX", "bpf.Assemble", "bpf.*", "BPF encodings, machine and texts")
 def test_every_instruction_has_its_word(
     instruction: Instruction, word: tuple[int, int, int, int]
 ) -> None:
@@ -358,6 +362,13 @@ def test_every_instruction_has_its_word(
     assert instruction.assemble().disassemble() == instruction
 
 
+@pytest.mark.parity(
+    "bpf.ALUOpAdd … ALUOpXor",
+    "bpf.JumpEqual … JumpBitsNotSet",
+    "bpf.ALUOp",
+    "bpf.JumpTest",
+    "bpf.*",
+)
 def test_the_table_has_every_class_operation_and_test() -> None:
     made = [instruction for instruction, _ in ENCODED]
     assert {type(instruction) for instruction in made} == set(CLASSES) - {RawInstruction}
@@ -368,6 +379,7 @@ def test_the_table_has_every_class_operation_and_test() -> None:
 
 
 @pytest.mark.parametrize("extension", Extension)
+@pytest.mark.parity("bpf.ExtLen … ExtRand", "bpf.Extension")
 def test_every_extension_has_its_word(extension: Extension) -> None:
     word = (0x80, 0, 0, 0) if extension == Extension.LEN else (0x20, 0, 0, 0xFFFFF000 + extension)
     assert bpf.assemble([LoadExtension(extension)]) == [word]
@@ -401,6 +413,7 @@ def test_a_program_becomes_the_memory_that_the_kernel_reads() -> None:
 @given(st.lists(instructions, max_size=20))
 @example([LoadAbsolute(0xFFFFF004, 2), LoadAbsolute(0xFFFFF001, 4), LoadExtension(40)])
 @example([JumpIf(JumpTest.NOT_EQUAL, 1, 2, 3), JumpIf(JumpTest.EQUAL, 1), JumpIfX(7, 0, 9)])
+@pytest.mark.parity("bpf.Assemble", "bpf.Disassemble")
 def test_assembling_what_was_disassembled_gives_the_same_words(program: list[Instruction]) -> None:
     raw = bpf.assemble(program)
     decoded, all_decoded = bpf.disassemble(raw)
@@ -438,6 +451,7 @@ def test_assembling_what_was_disassembled_gives_the_same_words(program: list[Ins
     ],
     ids=lambda word: f"{word[0]:#x}",
 )
+@pytest.mark.parity("bpf.Disassemble", "bpf.RawInstruction.Disassemble")
 def test_a_word_that_is_no_instruction_stays_raw(word: tuple[int, int, int, int]) -> None:
     decoded, all_decoded = bpf.disassemble([(0x16, 0, 0, 0), word])
     assert decoded == [RetA(), RawInstruction(*word)]

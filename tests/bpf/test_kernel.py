@@ -142,6 +142,7 @@ def _payloads(dice: random.Random) -> list[bytes]:
     ]
 
 
+@pytest.mark.parity("bpf.VM.Run")
 def test_the_kernel_agrees_about_random_programs(judge: Judge) -> None:
     dice = random.Random(SEED)
     used: collections.Counter[int] = collections.Counter()
@@ -183,6 +184,7 @@ def _every_instruction() -> Iterator[Instruction]:
 
 
 @pytest.mark.parametrize("name", VERDICTS)
+@pytest.mark.parity("BPF encodings, machine and texts")
 def test_the_kernel_agrees_about_the_table(judge: Judge, name: str) -> None:
     program, payload, arrive = VERDICTS[name]
     judge.conn.set_bpf(program)
@@ -286,6 +288,7 @@ def test_the_longest_program_is_taken_and_none_detaches(judge: Judge) -> None:
 
 
 @pytest.mark.parametrize("extension", Extension)
+@pytest.mark.parity("bpf.Extension")
 def test_the_kernel_knows_every_extension(judge: Judge, extension: Extension) -> None:
     judge.conn.set_bpf([LoadExtension(extension), RetConstant(0xFFFFFFFF)])
     assert judge.send([ANYTHING]) == [ANYTHING]

@@ -74,6 +74,7 @@ def test_what_is_no_program_is_refused(wrong: object) -> None:
         bpf.to_raw(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parity("bpf.RawInstruction")
 def test_a_raw_instruction_made_behind_the_constructors_back_is_checked() -> None:
     with pytest.raises(ValueError, match="instruction 1: jt must be in"):
         bpf.to_raw([RawInstruction(6, 0, 0, 0)._replace(jt=256)])

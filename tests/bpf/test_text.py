@@ -171,6 +171,7 @@ instructions = st.one_of(
 
 
 @pytest.mark.parametrize(("instruction", "text"), TEXTS, ids=[text for _, text in TEXTS])
+@pytest.mark.parity("bpf.Instruction.String", "BPF encodings, machine and texts")
 def test_an_instruction_prints_as_the_assembler_writes_it(
     instruction: Instruction, text: str
 ) -> None:

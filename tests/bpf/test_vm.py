@@ -32,6 +32,7 @@ from ipv4.bpf import (
 
 
 @pytest.mark.parametrize("name", VERDICTS)
+@pytest.mark.parity("bpf.VM.Run", "BPF encodings, machine and texts")
 def test_the_vm_gives_the_verdict(name: str) -> None:
     program, payload, arrive = VERDICTS[name]
     packet = b"\xff" * 8 + payload
@@ -101,6 +102,7 @@ def test_the_verdict_is_not_cut_to_the_packets_length() -> None:
         ),
     ],
 )
+@pytest.mark.parity("bpf.NewVM", "BPF encodings, machine and texts")
 def test_the_vm_refuses_a_program_that_cannot_run(program: list[Instruction], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         VM(program)

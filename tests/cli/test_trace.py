@@ -381,6 +381,7 @@ def run_and_tell_capabilities(argv):
     )
 
 
+@pytest.mark.parity("the error queue")
 class TestPrivilege:
     def test_icmp_without_it_is_one_sentence_that_names_it_and_the_way_round(self):
         done = without_privilege(run_and_tell_capabilities, [SCRIPT, "trace", "127.0.0.1"])

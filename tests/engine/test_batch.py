@@ -99,6 +99,7 @@ def test_nothing_to_do_is_zero_and_nothing_there_is_an_error(conn):
 
 
 @pytest.mark.parity("WriteBatch")
+@pytest.mark.parity("a batch that went partly, and 1024 in one call", "a batch that goes partly")
 def test_a_batch_that_went_partly_returns_its_count_and_the_rest_can_be_sent_again(conn):
     out = [Message(b"%d" % i, addr=conn.local_addr) for i in range(5)]
     out[3].addr = ("127.0.0.1", 0)  # the kernel refuses port 0
@@ -116,6 +117,7 @@ def test_a_batch_that_went_partly_returns_its_count_and_the_rest_can_be_sent_aga
 
 
 @pytest.mark.parity("WriteBatch")
+@pytest.mark.parity("a batch that went partly, and 1024 in one call", "a batch that goes partly")
 def test_the_kernel_takes_1024_at_most_in_one_call(conn):
     one = [Message(b"x", addr=conn.local_addr) for _ in range(1100)]
     done = conn.write_batch(one)
@@ -125,6 +127,7 @@ def test_the_kernel_takes_1024_at_most_in_one_call(conn):
 
 
 @pytest.mark.parity("Message", "ReadBatch")
+@pytest.mark.parity("payload or control data cut")
 def test_a_datagram_longer_than_its_buffer_says_so(conn):
     for _ in range(2):
         conn.write_to(PAYLOAD, conn.local_addr)
@@ -156,6 +159,7 @@ def test_control_data_in_a_batch(conn, loopback):
 @pytest.mark.parametrize("options", [b"", b"\x94\x04\0\0", b"\x01" * 40], ids=len)
 @pytest.mark.parametrize("cls", [PacketConn, RawConn])
 @pytest.mark.parity("ReadBatch", "WriteBatch")
+@pytest.mark.parity("batches keep the header that read_from strips, with options and without")
 def test_headers_are_not_stripped_where_read_from_strips_them(cls, options):
     header = Header(ttl=9, protocol=253, src=LOCAL, dst=LOCAL, options=options)
     with RawConn.ip(253, LOCAL) as sender, cls.ip(253, LOCAL) as conn:
@@ -189,6 +193,9 @@ def test_gre_datagrams():
 
 
 @pytest.mark.parity("ReadBatch")
+@pytest.mark.parity(
+    "better than the reference: entries of the error queue without a name (go#47926)"
+)
 def test_the_error_queue_is_read_in_batches_though_its_entries_bear_no_name(conn):
     software_stamps = 1 << 1 | 1 << 4 | 1 << 7 | 1 << 11  # TX_SOFTWARE, SOFTWARE, OPT_ID, TSONLY
     conn.set_timestamping(software_stamps)
@@ -413,6 +420,7 @@ def test_the_error_queue_is_read_by_list_and_by_batch(conn, kind):
 FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
 
 
+@pytest.mark.parity("better than the reference: both kinds of truncation")
 def test_both_kinds_of_truncation_are_told_of_one_message(conn):
     conn.set_control_message(FLAGS, True)
     for _ in range(2):
@@ -578,6 +586,7 @@ def test_nothing_received_is_lost_to_an_error(tmp_path, rules, errors):
 @pytest.mark.needs("strace")
 @pytest.mark.unsanitized
 @pytest.mark.parametrize("inject", ["error=ENOBUFS:when=2", "retval=1:when=1"])
+@pytest.mark.parity("a batch that goes partly")
 def test_a_batch_that_the_kernel_cuts(tmp_path, inject):
     """What was not sent is sent by the next call; the counts add up."""
     with PacketConn.udp() as probe:

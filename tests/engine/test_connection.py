@@ -180,6 +180,7 @@ def test_interfaces_and_namespaces(pair):
         PacketConn.udp(netns="no-such-namespace")
 
 
+@pytest.mark.parity("options")
 def test_sockets_of_two_other_namespaces(pair):
     """Neither is this thread's: each lives where it was opened, and this thread stays here."""
     home = os.readlink("/proc/thread-self/ns/net")

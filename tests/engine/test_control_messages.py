@@ -11,6 +11,7 @@ import ipv4
 from ipv4 import ControlFlags, ControlMessage, Message, PacketConn
 
 
+@pytest.mark.parity("ECN, kernel timestamps, lost datagrams, TTL and TOS of each packet")
 def test_tos_and_ecn(conn):
     conn.set_control_message(ControlFlags.TOS, True)
     for tos in range(4):
@@ -20,6 +21,10 @@ def test_tos_and_ecn(conn):
     assert conn.tos == 0
 
 
+@pytest.mark.parity(
+    "ECN, kernel timestamps, lost datagrams, TTL and TOS of each packet",
+    "timestamps that come late or never",
+)
 def test_a_timestamp_lies_between_send_and_read(conn):
     conn.set_control_message(ControlFlags.TIMESTAMP, True)
     for _ in range(3):  # the first packet after switching on may bear none
@@ -47,6 +52,7 @@ def test_per_packet_ttl_and_tos_leave_the_sockets_own(conn):
             assert cm.tos == (told.send_tos if told.send_tos is not None else 0x20)
 
 
+@pytest.mark.parity("ECN, kernel timestamps, lost datagrams, TTL and TOS of each packet")
 def test_packets_of_two_senders_between_hosts(pair):
     """Each packet arrives with what it was told, or else with its own sender's setting."""
     with (
@@ -114,6 +120,7 @@ def test_original_destination(conn):
     assert conn.read_from(bytearray(1))[1].original_dst == conn.local_addr
 
 
+@pytest.mark.parity("replies")
 def test_a_reply_leaves_from_where_the_request_came(pair):
     """Several addresses and a group or broadcast request: the answer's source is the right one."""
     pair.b.add_address("10.1.0.50/24", "eth0")
@@ -143,6 +150,7 @@ def test_a_reply_leaves_from_where_the_request_came(pair):
 
 
 @pytest.mark.needs("nft")
+@pytest.mark.parity("options")
 def test_a_transparent_proxy(pair):
     """An nft rule brings packets for others here: we learn for whom, and answer in their name."""
     foreign = ("203.0.113.9", 5000)
@@ -173,6 +181,7 @@ def test_a_transparent_proxy(pair):
         assert client.read_from(bytearray(9))[2] == foreign
 
 
+@pytest.mark.parity("replies")
 def test_a_reply_leaves_by_the_interface_of_the_request(hosts):
     """Several interfaces and addresses, and a route that would answer by the first of them."""
     client, server = hosts("client"), hosts("server")
@@ -213,6 +222,9 @@ def test_a_reply_leaves_by_the_interface_of_the_request(hosts):
             assert str(cm.dst) == me
 
 
+@pytest.mark.parity(
+    "ECN, kernel timestamps, lost datagrams, TTL and TOS of each packet", "a full receive queue"
+)
 def test_a_full_receive_queue_is_counted(conn):
     conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     conn.set_control_message(ControlFlags.DROPS, True)

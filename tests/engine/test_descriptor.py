@@ -54,6 +54,7 @@ def test_the_wrapped_socket_stays_usable():
         conn.close()
 
 
+@pytest.mark.parity("conns left open, and the end of the program")
 def test_an_unclosed_conn_is_warned_of_once():
     with pytest.warns(ResourceWarning) as seen:
         PacketConn.udp()

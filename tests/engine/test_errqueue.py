@@ -42,6 +42,7 @@ def test_it_is_empty_at_first_and_reading_it_never_waits(conn):
     assert conn.read_error() is None
 
 
+@pytest.mark.parity("the error queue", "every origin of the error queue")
 def test_a_closed_port_of_this_host(conn):
     conn.receive_errors = True
     with PacketConn.udp(("127.0.0.1", 0)) as other:
@@ -54,6 +55,7 @@ def test_a_closed_port_of_this_host(conn):
     assert conn.read_error() is None
 
 
+@pytest.mark.parity("the error queue")
 def test_routers_on_the_way_and_a_closed_port_at_its_end(chain):
     """Offender is who complains, the address stays the one that the packet was sent to."""
     server = chain.server.address
@@ -72,6 +74,7 @@ def test_routers_on_the_way_and_a_closed_port_at_its_end(chain):
         assert conn.read_error() is None
 
 
+@pytest.mark.parity("the error queue", "EMSGSIZE and a smaller path MTU")
 def test_a_router_with_a_smaller_mtu(chain):
     """The router names its MTU; from then on this host refuses what is longer, and says why."""
     router, server = chain.routers[1], (chain.server.address, 9)
@@ -100,6 +103,7 @@ def test_a_router_with_a_smaller_mtu(chain):
         assert conn.write_to(bytes(1300 - 28), server) == 1300 - 28
 
 
+@pytest.mark.parity("every origin of the error queue")
 def test_too_long_for_the_first_link(chain):
     server = (chain.server.address, 9)
     with chain.client.call(PacketConn.udp, ("0.0.0.0", 0), receive_errors=True) as conn:
@@ -121,6 +125,7 @@ def test_on_a_raw_socket(chain):
         assert (found.addr, found.payload) == ((server, 0), b"at least 8")
 
 
+@pytest.mark.parity("the error queue", "an error of an earlier packet")
 def test_the_error_of_one_destination_does_not_fail_the_next(pair):
     """By every verb, and every refusal is still reported: none is lost to the retries."""
     with (
@@ -148,6 +153,7 @@ def test_the_error_of_one_destination_does_not_fail_the_next(pair):
 # Timestamps
 
 
+@pytest.mark.parity("every origin of the error queue")
 def test_transmit_timestamps_are_numbered(conn):
     conn.set_timestamping(TRANSMIT | REPORT | NUMBERED)
     for number in range(3):
@@ -160,6 +166,7 @@ def test_transmit_timestamps_are_numbered(conn):
         assert found.payload.endswith(b"stamp")
 
 
+@pytest.mark.parity("the error queue")
 def test_a_transmit_timestamp_lies_between_the_call_and_the_receivers(pair):
     with (
         pair.a.call(PacketConn.udp, ("10.1.0.1", 0)) as sender,
@@ -177,6 +184,7 @@ def test_a_transmit_timestamp_lies_between_the_call_and_the_receivers(pair):
         assert left.payload == b""
 
 
+@pytest.mark.parity("timestamps that come late or never")
 def test_receive_stamps_by_the_same_option(conn):
     conn.set_timestamping(RECEIVE | REPORT)
 
@@ -192,6 +200,7 @@ def test_receive_stamps_by_the_same_option(conn):
     assert conn.read_error() is None
 
 
+@pytest.mark.parity("every origin of the error queue")
 def test_completions_of_sends_without_copying():
     """MSG_ZEROCOPY: which sends are done, as a range, and that the buffer is free again."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -529,6 +538,7 @@ def test_one_destinations_error_does_not_fail_the_next(conn):
         assert conn.read_error() is None
 
 
+@pytest.mark.parity("an error of an earlier packet")
 def test_reading_after_a_stale_error(conn):
     conn.receive_errors = True
     conn.write_to(b"dead", closed_port())
@@ -541,6 +551,7 @@ def test_reading_after_a_stale_error(conn):
         conn.read_from(bytearray(9), socket.MSG_DONTWAIT)
 
 
+@pytest.mark.parity("an error of an earlier packet")
 def test_on_a_connected_socket_it_is_raised_once():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(closed_port())

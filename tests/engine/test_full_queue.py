@@ -36,6 +36,7 @@ def fill(conn, to):
     raise AssertionError("the queue never fills")
 
 
+@pytest.mark.parity("a full send queue")
 def test_a_write_waits_within_its_deadline(slow):
     conn, to, _ = slow
     assert fill(conn, to) > 0
@@ -54,6 +55,7 @@ def test_a_write_waits_within_its_deadline(slow):
         assert write()  # there is room within a second at this rate
 
 
+@pytest.mark.parity("a full send queue")
 def test_nothing_written_is_lost_and_nothing_refused_is_sent(pair, slow):
     conn, _, _ = slow
     with pair.b.call(PacketConn.udp, ("10.1.0.2", 0)) as there:
@@ -74,6 +76,7 @@ def test_nothing_written_is_lost_and_nothing_refused_is_sent(pair, slow):
             there.read_from(buffer, socket.MSG_DONTWAIT)
 
 
+@pytest.mark.parity("a full send queue")
 def test_a_batch_stops_where_the_queue_is_full(slow):
     conn, to, _ = slow
     messages = [Message(PACKET, addr=to) for _ in range(100)]
@@ -94,6 +97,7 @@ def test_a_conn_that_does_not_wait_says_so(slow):
             conn.write_to(PACKET, to)
 
 
+@pytest.mark.parity("closing while others wait, and numbers used again")
 def test_closing_ends_a_write_that_waits(slow):
     conn, to, _ = slow
     while fill(conn, to):
@@ -105,6 +109,7 @@ def test_closing_ends_a_write_that_waits(slow):
     other.join()
 
 
+@pytest.mark.parity("a full send queue")
 def test_a_task_awaits_its_turn(slow):
     conn, to, _ = slow
 

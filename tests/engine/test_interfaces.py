@@ -101,6 +101,7 @@ def test_interface_is_a_named_tuple():
     assert one._asdict() == {"index": 1, "name": "lo"}
 
 
+@pytest.mark.parity("options")
 def test_a_bound_interface_hears_only_its_own(hosts):
     a, b, c = hosts("a"), hosts("b"), hosts("c")
     hosts.link(a, b, "10.2.0.1/24", "10.2.0.2/24")

@@ -98,6 +98,7 @@ def test_what_is_no_batch():
         MessageBatch(1 << 24, 1 << 30)
 
 
+@pytest.mark.parity("a batch that goes partly")
 def test_write_all_sends_everything_once(conn):
     conn.receive_buffer = 1 << 22
     messages = [Message(struct.pack("!I", i), addr=conn.local_addr) for i in range(1500)]

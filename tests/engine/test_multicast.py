@@ -71,6 +71,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize(("before", "act", "answer"), ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parity("options read back, and the kernel's errors")
 def test_the_kernels_refusal_comes_as_it_is_and_says_what_was_tried(make, before, act, answer):
     with make() as conn:
         for verb, arguments in before:
@@ -103,6 +104,9 @@ PATHS = {
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parity(
+    "options read back, and the kernel's errors", "memberships of interfaces that go"
+)
 def test_memberships_come_and_go(make, path):
     with make() as conn:
         modes = []
@@ -173,6 +177,7 @@ def test_every_form_of_group_and_interface(form, interface):
 
 
 @pytest.mark.privileged
+@pytest.mark.parity("ENOBUFS, ENOMEM and the limits of groups")
 def test_too_many_groups_and_sources_name_the_limit(hosts):
     host = hosts()
     host.sysctl("net.ipv4.igmp_max_memberships", 3)
@@ -567,6 +572,7 @@ def test_whole_packets_of_one_source_are_heard(pair):
         assert (header.src, payload) == (IPv4Address("10.1.0.1"), b"over the link")
 
 
+@pytest.mark.parity("options")
 def test_multicast_all(pair):
     """Turned off, a socket hears its own groups alone, whatever others of the host joined."""
     options = {"reuse_address": True}
@@ -599,6 +605,7 @@ def read_text(conn):
     return buffer[:n].decode()
 
 
+@pytest.mark.parity("options")
 def test_a_source_filter_between_hosts(pair):
     """The whole filter at once, either mode: what it lists is heard, or all but that."""
     group = "232.1.1.1"
@@ -625,6 +632,7 @@ def test_a_source_filter_between_hosts(pair):
             assert list(iter(lambda: read_text(conn), "end")) == heard.split()
 
 
+@pytest.mark.parity("options")
 def test_source_filter(conn):
     group = "232.1.1.1"
     conn.set_source_filter(group, "include", ["10.0.0.1", "10.0.0.2"], 1)
@@ -645,6 +653,7 @@ def test_source_filter(conn):
         conn.source_filter(group, 1)
 
 
+@pytest.mark.parity("Router Alert and IGMP")
 def test_an_igmp_report_is_read_with_its_router_alert(pair):
     with (
         pair.b.call(RawConn.ip, 2) as whole,
@@ -668,6 +677,7 @@ def test_an_igmp_report_is_read_with_its_router_alert(pair):
 
 
 @pytest.mark.needs("bridge")
+@pytest.mark.parity("Router Alert and IGMP")
 def test_a_querier_accepts_our_igmp_reports(pair):
     """A snooping bridge with a querier lists the groups of well-formed reports only."""
     pair.b.add_link("br0", "bridge", br_mcast_snooping=1, br_mcast_querier=1)
@@ -707,6 +717,7 @@ def test_a_querier_accepts_our_igmp_reports(pair):
     assert {packet[20:24] for packet in ours} == {ipv4.ROUTER_ALERT}
 
 
+@pytest.mark.parity("memberships of interfaces that go")
 def test_a_closed_interface_and_its_memberships(hosts):
     a, b = hosts("a"), hosts("b")
     hosts.link(a, b, "10.9.0.1/24", "10.9.0.2/24")

@@ -80,6 +80,7 @@ PKTINFO = (ControlFlags.SRC, ControlFlags.DST, ControlFlags.INTERFACE)
 
 @pytest.mark.parametrize("off", PKTINFO)
 @pytest.mark.parity("SetControlMessage")
+@pytest.mark.parity("better than the reference: one flag turned off")
 def test_turning_one_flag_off_keeps_what_another_needs(conn, off, loopback):
     conn.set_control_message(ALL, True)
     conn.set_control_message(off, False)
@@ -107,6 +108,9 @@ def test_no_flag_is_no_error_and_an_unknown_one_is_refused(conn):
 
 
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parity(
+    "how control data is cut", "better than the reference: control messages that others enabled"
+)
 def test_what_others_switch_on_does_not_push_ttl_or_destination_out(conn, before, loopback):
     if before:
         conn.set_control_message(FLAGS, True)
@@ -122,6 +126,7 @@ def test_what_others_switch_on_does_not_push_ttl_or_destination_out(conn, before
 
 
 @pytest.mark.parity("PacketConn.ReadFrom")
+@pytest.mark.parity("payload or control data cut")
 def test_a_datagram_longer_than_its_buffer_can_be_told(conn):
     for _ in range(2):
         conn.write_to(PAYLOAD, conn.local_addr)
@@ -145,6 +150,11 @@ OPTIONS = [words * 4 for words in range(11)]
 @pytest.mark.parametrize("length", OPTIONS)
 @pytest.mark.parametrize("control", [False, True])
 @pytest.mark.parity("PacketConn.ReadFrom")
+@pytest.mark.parity(
+    "batches keep the header that read_from strips, with options and without",
+    "IP options in received packets",
+    "better than the reference: the count of a packet with options",
+)
 def test_options_are_stripped_whole_and_the_payload_is_intact(length, control):
     payload = bytes(range(100))
     header = Header(ttl=9, protocol=253, dst=LOCAL, src=LOCAL, options=b"\x01" * length)
@@ -225,6 +235,7 @@ def test_what_the_kernel_refuses_of_a_control_message(conn, cm, answer):
     ids=["too long", "port 0", "no destination", "broadcast"],
 )
 @pytest.mark.parity("PacketConn.WriteTo")
+@pytest.mark.parity("EMSGSIZE and a smaller path MTU")
 def test_what_the_kernel_refuses_of_a_datagram(data, dst, answer):
     with PacketConn.udp() as conn, pytest.raises(OSError, match=r"write_to") as caught:
         conn.write_to(data, dst)
@@ -283,6 +294,7 @@ def test_buffers_of_many_kinds(conn):
 
 
 @pytest.mark.parity("PacketConn.ReadFrom", "PacketConn.WriteTo")
+@pytest.mark.parity("deadlines")
 def test_many_threads_read_and_write_at_once(conn, loopback):
     readers, writers, failures = 8, 16, []
     cm = ControlMessage(src=LOCAL, ifindex=loopback.index)
@@ -326,6 +338,7 @@ LADDER = [(0, "", True), (15, "", True), (16, "", True), (27, "", True), (28, "d
 
 @pytest.mark.parametrize(("room", "told", "cut"), LADDER)
 @pytest.mark.parity("Message")
+@pytest.mark.parity("how control data is cut", "payload or control data cut")
 def test_cut_control_data_is_never_passed_off_as_whole(conn, room, told, cut):
     conn.set_control_message(FLAGS, True)
     conn.write_to(b"x", conn.local_addr)
@@ -493,6 +506,7 @@ ROOMS = [  # bytes of room: control bytes, cut, ttl, dst
 
 
 @pytest.mark.parametrize(("room", "nn", "cut", "ttl", "dst"), ROOMS)
+@pytest.mark.parity("payload or control data cut")
 def test_no_byte_beyond_the_room_for_control_data_is_written(conn, room, nn, cut, ttl, dst):
     conn.set_control_message(ALL, True)
     conn.write_to(b"x", conn.local_addr)
@@ -542,6 +556,7 @@ def test_echo_vectors():
 
 
 @pytest.mark.privileged
+@pytest.mark.parity("hostile headers and control data")
 def test_random_lengths_through_every_path(raw):
     rng = random.Random(5)
     with PacketConn.ip(253, "127.0.0.1") as plain:

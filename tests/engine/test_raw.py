@@ -72,6 +72,7 @@ def sent(conn, payload=b"", cm=None, **fields):
     ids=str,
 )
 @pytest.mark.parity("RawConn.WriteTo")
+@pytest.mark.parity("what the kernel rewrites in a raw header")
 def test_what_linux_leaves_and_what_it_rewrites(conn, fields, arrives):
     # What is not delivered back (a spoofed source, a TTL of 0) is still sent: seen by a capture.
     with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800)) as tap:
@@ -87,6 +88,7 @@ def test_what_linux_leaves_and_what_it_rewrites(conn, fields, arrives):
 
 
 @pytest.mark.parity("RawConn.WriteTo")
+@pytest.mark.parity("what the kernel rewrites in a raw header")
 def test_the_platform_fills_id_checksum_and_source_when_zero(conn):
     got = sent(conn, b"x", src=None, id=0, checksum=0)
     assert got.src == LOCAL
@@ -121,6 +123,10 @@ def test_a_received_message_handed_back_goes_where_the_header_says():
 
 @pytest.mark.parametrize("words", range(11))
 @pytest.mark.parity("RawConn.ReadFrom")
+@pytest.mark.parity(
+    "IP options in received packets",
+    "better than the reference: a buffer that cuts inside the options",
+)
 def test_options_and_buffers_of_every_length(conn, words):
     options, payload = b"\x01" * (4 * words), bytes(range(50))
     header = Header(ttl=9, protocol=253, src=LOCAL, dst=LOCAL, options=options)
@@ -185,6 +191,7 @@ def test_a_wrong_argument_is_named(conn):
         conn.read_from(b"read only")
 
 
+@pytest.mark.parity("EMSGSIZE and a smaller path MTU")
 def test_a_packet_longer_than_the_mtu_is_not_fragmented(pair):
     with RawConn.ip(253, netns=pair.a.path) as conn:
         header = Header(ttl=9, protocol=253, dst="10.1.0.2")
@@ -278,6 +285,7 @@ def test_ping_sockets(pair):
         assert (buffer[0], bytes(buffer[6:n]), src[0], cm.ttl) == (0, b"\0\7ping", "10.1.0.2", 64)
 
 
+@pytest.mark.parity("Router Alert and IGMP")
 def test_router_alert_on_a_forwarding_router(chain):
     router = chain.routers[0]
     with router.call(RawConn.ip, 253, router_alert=True) as conn:

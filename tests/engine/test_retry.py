@@ -205,6 +205,7 @@ def exchange(batch, count):
 @needs_faults
 @pytest.mark.parametrize("batch", [False, True])
 @pytest.mark.parametrize("missing", [("recvmmsg",), ("sendmmsg",), ("recvmmsg", "sendmmsg")])
+@pytest.mark.parity("a kernel without a feature")
 def test_a_kernel_without_batches(batch, missing):
     wanted, calls = exchange(batch, 20)
     got, fallen = run_with_fault(dict.fromkeys(missing, errno.ENOSYS), exchange, batch, 20)
@@ -215,6 +216,7 @@ def test_a_kernel_without_batches(batch, missing):
 
 @pytest.mark.needs("strace")
 @pytest.mark.unsanitized
+@pytest.mark.parity("a kernel without a feature")
 def test_enosys_is_met_once(tmp_path):
     """A kernel without sendmmsg is asked for it once a conn; a portable build never asks."""
     code = (
@@ -281,6 +283,7 @@ def test_a_read_error_met_late_comes_out_of_a_read():
         ("sendto:error=EIO:when=3", "[0, 1, 'EIO', 3, 4, 5]"),
     ],
 )
+@pytest.mark.parity("signals", "ENOBUFS, ENOMEM and the limits of groups")
 def test_a_failed_send_is_reported_and_the_conn_goes_on(tmp_path, inject, wanted):
     code = (
         "import errno, ipv4, time\n"
@@ -320,6 +323,7 @@ def assert_refused(conn, dst, number):
 
 
 @pytest.mark.needs("nft")
+@pytest.mark.parity("firewalls, routes and links that refuse")
 def test_what_a_firewall_answers(pair):
     pair.a.run(["nft", "add table ip t; add chain ip t o { type filter hook output priority 0; };"
                        " add rule ip t o udp dport 1111 drop"])  # fmt: skip
@@ -328,6 +332,7 @@ def test_what_a_firewall_answers(pair):
         assert conn.write_to(b"x", ("10.1.0.2", 2222)) == 1
 
 
+@pytest.mark.parity("firewalls, routes and links that refuse")
 def test_what_routes_answer(pair):
     pair.a.add_route("10.66.1.0/24", kind="unreachable")
     pair.a.add_route("10.66.2.0/24", kind="prohibit")
@@ -344,6 +349,7 @@ def test_what_routes_answer(pair):
         assert conn.write_to(b"x", ("10.1.0.2", 2222)) == 1
 
 
+@pytest.mark.parity("firewalls, routes and links that refuse")
 def test_the_interface_goes_down_in_the_middle(pair):
     with pair.a.call(PacketConn.udp, ("0.0.0.0", 0)) as conn:
         messages = [Message(b"x", addr=("10.1.0.2", 9)) for _ in range(4)]

@@ -157,6 +157,7 @@ def test_a_slot_of_a_batch_can_be_in_a_call_once(conn):
 
 
 @pytest.mark.parametrize("size", [1, 100, 1000, 1400, 5000])
+@pytest.mark.parity("segmentation refused, segments merged")
 def test_segments_both_ways(conn, size):
     payload = bytes(i % 251 for i in range(100 if size == 1 else 30_000))
     told = ControlMessage(segment_size=size)
@@ -219,6 +220,7 @@ def send_segments(size, total, position):
         ([ALONE, "inject=sendmsg:error=EINTR:when=1+2"], 300, 2000, 1, True),
     ],
 )  # fmt: skip
+@pytest.mark.parity("segmentation refused, segments merged")
 def test_segments_that_are_refused_arrive_once(tmp_path, rules, size, total, position, kept):
     got, log = under_strace(tmp_path, rules, send_segments, size, total, position)
     assert "INJECTED" in log

@@ -26,6 +26,7 @@ def conn():
         yield conn
 
 
+@pytest.mark.parity("deadlines moved by another thread")
 def test_a_waiting_call_ends_soon_after_its_deadline(conn):
     late = []
     for _ in range(20):
@@ -39,6 +40,7 @@ def test_a_waiting_call_ends_soon_after_its_deadline(conn):
     assert late[10] < 0.05  # the median: a busy machine may delay one or the other
 
 
+@pytest.mark.parity("deadlines moved by another thread")
 def test_every_waiter_obeys_a_deadline_moved_by_another(conn):
     ended = []
 
@@ -60,6 +62,7 @@ def test_every_waiter_obeys_a_deadline_moved_by_another(conn):
     assert len(ended) == 20
 
 
+@pytest.mark.parity("closing while others wait, and numbers used again")
 def test_a_hundred_thousand_rounds_of_open_read_close():
     """No descriptor of somebody else is read, written or closed, though numbers are reused."""
     stop = threading.Event()
@@ -124,6 +127,7 @@ def test_a_hundred_thousand_rounds_of_open_read_close():
     assert problems == []
 
 
+@pytest.mark.parity("closing while others wait, and numbers used again")
 def test_the_number_is_kept_while_a_call_uses_it():
     conn = PacketConn.udp(("127.0.0.1", 0))
     fd = conn.fileno()
@@ -148,6 +152,7 @@ def test_the_number_is_kept_while_a_call_uses_it():
         os.fstat(fd)
 
 
+@pytest.mark.parity("buffers pinned, resized, strange")
 def test_a_buffer_in_flight_cannot_be_resized(conn):
     buffer = bytearray(16)
     thread = threading.Thread(target=conn.read_from, args=(buffer,))
@@ -218,6 +223,7 @@ def alarm():
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.parity("signals")
 def test_a_storm_of_signals_keeps_the_remaining_time(conn, alarm):
     calls = alarm()
     start = time.monotonic()
@@ -228,6 +234,7 @@ def test_a_storm_of_signals_keeps_the_remaining_time(conn, alarm):
     assert len(calls) > 20
 
 
+@pytest.mark.parity("signals")
 def test_a_handlers_exception_ends_the_wait(conn, alarm):
     def raise_ring():
         raise Ring
@@ -250,6 +257,7 @@ def test_a_handler_may_close_the_conn(alarm):
     assert conn.closed
 
 
+@pytest.mark.parity("signals")
 def test_control_c_ends_a_program_that_waits():
     code = (
         "import ipv4, sys\n"
@@ -268,6 +276,7 @@ def test_control_c_ends_a_program_that_waits():
     program.stdout.close()
 
 
+@pytest.mark.parity("conns left open, and the end of the program")
 def test_exit_with_a_thread_that_waits():
     code = (
         "import ipv4, sys, threading\n"
@@ -286,6 +295,7 @@ def test_exit_with_a_thread_that_waits():
 # Fork
 
 
+@pytest.mark.parity("fork")
 def test_a_forked_child_goes_on(conn):
     batch, message = MessageBatch(4, 8), Message(bytearray(8))
     other = PacketConn.udp(("127.0.0.1", 0))

@@ -153,6 +153,7 @@ FLAGS = ControlFlags.TTL | ControlFlags.DST | ControlFlags.INTERFACE
 
 
 @pytest.mark.parity("SetDeadline", "SetReadDeadline", "SetWriteDeadline")
+@pytest.mark.parity("deadlines")
 def test_a_past_deadline_fails_at_once_and_only_its_direction(conn):
     conn.write_to(PAYLOAD, conn.local_addr)
     conn.set_read_deadline(time.monotonic() - 1)
@@ -175,6 +176,7 @@ def test_a_past_deadline_fails_at_once_and_only_its_direction(conn):
 
 
 @pytest.mark.parity("SetReadDeadline")
+@pytest.mark.parity("deadlines")
 def test_a_deadline_that_comes_ends_the_wait_and_the_conn_lives_on(conn):
     started = time.monotonic()
     conn.set_read_deadline(started + 0.1)
@@ -203,6 +205,7 @@ def waiting(function):
 
 @pytest.mark.parametrize("verb", ["set_deadline", "set_read_deadline"])
 @pytest.mark.parity("SetDeadline", "SetReadDeadline")
+@pytest.mark.parity("deadlines")
 def test_a_deadline_governs_calls_that_already_wait(conn, verb):
     threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
     until_it_waits(*(thread for thread, _ in threads))
@@ -213,6 +216,7 @@ def test_a_deadline_governs_calls_that_already_wait(conn, verb):
 
 
 @pytest.mark.parity("Close")
+@pytest.mark.parity("deadlines", "closing while others wait, and numbers used again")
 def test_close_ends_calls_that_wait_and_all_later_ones(conn):
     threads = [waiting(lambda: conn.read_from(bytearray(64))) for _ in range(3)]
     until_it_waits(*(thread for thread, _ in threads))
@@ -252,6 +256,7 @@ def test_dontwait_never_waits(conn):
     assert conn.read_from(bytearray(1), socket.MSG_DONTWAIT)[0] == 1
 
 
+@pytest.mark.parity("better than the reference: a signal during a call")
 def test_a_signal_runs_its_handler_and_the_call_goes_on(conn):
     rung = []
 
@@ -281,6 +286,7 @@ def closed_port():
 
 
 @pytest.mark.unsanitized
+@pytest.mark.parity("every origin of the error queue")
 def test_an_unread_error_queue_does_not_make_a_wait_spin(conn):
     conn.receive_errors = True
     for _ in range(3):
@@ -304,6 +310,7 @@ def test_an_unread_error_queue_does_not_make_a_wait_spin(conn):
         other.join()
 
 
+@pytest.mark.parity("descriptors and memory run out")
 def test_a_wait_without_descriptors_for_a_waker():
     """With every descriptor in use a wait still ends by deadline, data and close."""
 

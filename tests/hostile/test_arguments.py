@@ -147,6 +147,7 @@ CLOSING = {
 
 
 @pytest.mark.parametrize("row", CLOSING)
+@pytest.mark.parity("arguments whose methods act in the middle of a call")
 def test_an_argument_may_close_the_conn(world, row):
     with pytest.raises(OSError) as caught:
         CLOSING[row](world, Turn(world.conn.close))
@@ -166,6 +167,7 @@ def test_an_argument_may_close_a_raw_conn(world):
 
 
 @privileged
+@pytest.mark.parity("arguments whose methods act in the middle of a call")
 def test_an_argument_may_take_the_buffer_away(world):
     conn, here = world.conn, world.here
     for call, name in (
@@ -186,6 +188,7 @@ def test_an_argument_may_take_the_buffer_away(world):
         room.append(1)  # nothing pins it any longer
 
 
+@pytest.mark.parity("arguments whose methods act in the middle of a call")
 def test_an_argument_may_change_the_list_that_holds_it(world):
     """What is walked is what stood there at the start, or what is left: never what is gone."""
     conn, here = world.conn, world.here
@@ -220,6 +223,7 @@ def test_an_argument_may_change_the_list_that_holds_it(world):
     assert not any(lists)
 
 
+@pytest.mark.parity("arguments whose methods act in the middle of a call")
 def test_a_list_that_lies_about_its_length_ends():
     """In a child: a call that trusts the length never returns."""
 

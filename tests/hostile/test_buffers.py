@@ -100,6 +100,7 @@ COPIED = {  # these take what lies in pieces too, and one of them a number
 
 @pytest.mark.parametrize("row", [*FILLED, *SENT, *COPIED])
 @privileged
+@pytest.mark.parity("buffers pinned, resized, strange")
 def test_what_is_no_buffer_is_named(world, row):
     name, call = (FILLED | SENT | COPIED)[row]
     for what, make, kind in NO_BUFFER + (READ_ONLY if row in FILLED else []):
@@ -144,6 +145,7 @@ HUGE = {  # what each says to more than 2 GiB: the system's EMSGSIZE or ENOBUFS,
 @pytest.mark.skipif(sys.maxsize < 1 << 32, reason="needs addresses of 64 bits")
 @pytest.mark.parametrize("row", HUGE)
 @privileged
+@pytest.mark.parity("buffers pinned, resized, strange")
 def test_more_than_two_gibibytes(world, row):
     name, call = (SENT | COPIED)[row]
     with mapped(GIB2) as huge:
@@ -191,6 +193,7 @@ def test_more_bytes_than_an_int_counts_do_not_wrap_into_few(conn):
 
 
 @privileged
+@pytest.mark.parity("buffers pinned, resized, strange")
 def test_an_empty_datagram_is_sent_and_received_everywhere(world):
     conn, here, batch = world.conn, world.here, world.batch
     batch[0].addr, batch[0].n = here, 0
@@ -262,6 +265,7 @@ READS = {"single": single, "list": by_list, "pieces": by_pieces}
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("kind", ["udp", "payload", "payload, options", "raw", "raw, options"])
 @privileged
+@pytest.mark.parity("IP options in received packets")
 def test_no_byte_around_what_was_read_is_touched(world, kind, read, control):
     needs_raw(world)
     options = b"\1" * 40 if "options" in kind else b""
@@ -304,6 +308,7 @@ def test_no_slot_around_the_one_read_is_touched(world, length):
     assert batch.addrs[1] == batch.addrs[3] == 0
 
 
+@pytest.mark.parity("hostile headers and control data")
 def test_control_bytes_that_change_while_they_are_parsed():
     """Another process rewrites a length in shared memory: an error, or what stood there once."""
 

@@ -8,6 +8,7 @@ from support import in_child
 
 
 @pytest.mark.unsanitized
+@pytest.mark.parity("descriptors and memory run out")
 def test_memory_refused_at_every_step():
     """Every public call with the k-th allocation refused, for each k: MemoryError or success."""
     _testcapi = pytest.importorskip("_testcapi")

@@ -111,6 +111,7 @@ NO_NUMBER = (None, 1.0, float("nan"), "1", b"1", [], 1j, Decimal(1), UserString(
 
 @pytest.mark.parametrize("row", NUMBERS)
 @privileged
+@pytest.mark.parity("numbers at and beyond their borders")
 def test_a_number_beyond_its_range_is_named_and_changes_nothing(world, row):
     name, (low, high), call = NUMBERS[row]
     before = state(world)
@@ -188,6 +189,7 @@ def test_a_flag_takes_numbers_for_their_truth_alone(conn, name):
 
 
 @pytest.mark.parametrize("verb", DEADLINES)
+@pytest.mark.parity("numbers at and beyond their borders")
 def test_deadlines_at_the_borders(conn, verb):
     here, buf = conn.local_addr, bytearray(1)
     write = (lambda: conn.write_to(b"x", here)) if "read" not in verb else None

@@ -360,6 +360,7 @@ def test_every_setter_is_there():
 
 
 @pytest.mark.parametrize(("cls", "name"), list(options()))
+@pytest.mark.parity("options")
 def test_docstring_of_an_option_says_since_when_and_where_to_read_on(cls, name):
     text = " ".join(inspect.getattr_static(cls, name).__doc__.split())
     assert re.search(r"Linux [1-9]\.\d", text), "since which kernel?"
@@ -384,6 +385,7 @@ KERNEL_NAMES = {
 
 
 @pytest.mark.parametrize(("name", "values"), PRIVILEGED, ids=[name for name, _ in PRIVILEGED])
+@pytest.mark.parity("options")
 def test_docstring_of_an_option_names_the_capability_that_it_takes(name, values):
     def body():
         with PacketConn.udp() as conn:

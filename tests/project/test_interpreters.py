@@ -69,6 +69,7 @@ def said(code, cwd):
 
 
 @pytest.mark.parametrize("own_gil", OWN_GIL)
+@pytest.mark.parity("other interpreters in the process")
 def test_other_interpreters_are_refused_and_the_first_goes_on(tmp_path, own_gil):
     code = f"""
 exec(EXCHANGE)

@@ -47,6 +47,7 @@ def by_division(data):
         pytest.param(bytes(len(RANDOM)), id="zeros"),
     ],
 )
+@pytest.mark.parity("checksums")
 def test_every_length(data):
     """All lengths from 0, odd ones too, from starts of every alignment."""
     wanted = Sums(data)
@@ -62,6 +63,7 @@ def test_every_length(data):
 
 
 @pytest.mark.parametrize("cut", [2, 4, 20, 1400, 30_000, 65_534])
+@pytest.mark.parity("checksums")
 def test_in_chunks(cut):
     """Parts of even length, but for the last: one's complement is the next one's `initial`."""
     view = memoryview(RANDOM)
@@ -85,6 +87,7 @@ def test_what_is_no_initial(bad):
 
 
 @pytest.mark.privileged
+@pytest.mark.parity("checksums")
 def test_the_kernel_agrees(pair):
     """Over the header that it wrote, and the ICMP messages that it answers only if right."""
     with capture(pair.a, "eth0") as seen, pair.a.call(PacketConn.ip, socket.IPPROTO_ICMP) as conn:

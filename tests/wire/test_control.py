@@ -35,6 +35,7 @@ SENDABLE = [case for case in SENDABLE if ":" not in case.get("Src", "")]
 
 @pytest.mark.parametrize("case", SENDABLE, ids=str)
 @pytest.mark.parity("ControlMessage.Marshal")
+@pytest.mark.parity("control messages marshalled and parsed")
 def test_marshal(case):
     assert from_fields(case).marshal() == native(case["hex"] or "")
 
@@ -73,6 +74,7 @@ REFUSED = [case for case in VECTORS["cm_parse"] if "err" in case]
 
 @pytest.mark.parametrize("case", PARSED, ids=lambda case: case["hex"][:48])
 @pytest.mark.parity("ControlMessage.Parse")
+@pytest.mark.parity("control messages marshalled and parsed")
 def test_parse(case):
     cm = ControlMessage()
     assert cm.parse(native(case["hex"])) is None
@@ -87,6 +89,7 @@ def test_parse(case):
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["hex"])
 @pytest.mark.parity("ControlMessage.Parse")
+@pytest.mark.parity("control messages marshalled and parsed", "hostile headers and control data")
 def test_parse_refuses_a_bad_frame_and_leaves_the_object(case):
     cm = ControlMessage(ttl=9, dst="10.0.0.9", ifindex=3)
     with pytest.raises(ValueError):
@@ -137,6 +140,7 @@ def test_fields_whose_message_does_not_appear_keep_their_value():
 
 
 @pytest.mark.parity("ControlMessage.String")
+@pytest.mark.parity("texts")
 def test_string():
     assert str(ControlMessage()) == "ttl=0 src=<nil> dst=<nil> ifindex=0"
     cm = ControlMessage(ttl=64, src="127.0.0.1", ifindex=1)
@@ -162,6 +166,7 @@ def test_attributes_equality_and_repr():
 
 @pytest.mark.parametrize("flags", range(16))
 @pytest.mark.parity("NewControlMessage")
+@pytest.mark.parity("control messages marshalled and parsed")
 def test_new_control_message_has_room_for_exactly_what_is_asked(flags):
     room = ipv4.new_control_message(ControlFlags(flags))
     assert type(room) is bytearray
@@ -187,6 +192,7 @@ def test_unknown_control_flags_are_refused():
 
 @pytest.mark.parametrize("case", VECTORS["control_lists"], ids=lambda case: case["hex"][:24])
 @pytest.mark.parity("ControlMessage.Marshal", "ControlMessage.Parse")
+@pytest.mark.parity("control messages of any level and type")
 def test_messages_of_any_level_and_type_both_ways(case):
     wire = native(case["hex"])
     listed = tuple((level, typ, bytes.fromhex(data)) for level, typ, data in case["list"])
@@ -412,6 +418,7 @@ def test_each_attribute_refuses_what_it_cannot_hold():
             setattr(cm, name, "1")
 
 
+@pytest.mark.parity("better than the reference: a control message of level 0 and type 0")
 def test_a_level_zero_type_zero_message_is_kept_as_unknown():
     cm = ControlMessage()
     cm.parse(cmsg(0, 0, b"abcd"))

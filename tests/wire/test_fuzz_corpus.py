@@ -18,6 +18,7 @@ INPUTS = [
 
 
 @pytest.mark.parametrize(("target", "path"), INPUTS)
+@pytest.mark.parity("hostile headers and control data")
 def test_replay(target, path):
     TARGETS[target](path.read_bytes())
 

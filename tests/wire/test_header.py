@@ -50,6 +50,7 @@ def make(vector):
 
 @pytest.mark.parametrize("vector", HEADERS, ids=IDS)
 @pytest.mark.parity("Header.Marshal")
+@pytest.mark.parity("header vectors both ways, and the order of errors")
 def test_marshal_as_this_system_takes_it(vector):
     wire = bytes.fromhex(vector["linux"])
     assert make(vector).marshal() == bytes(make(vector)) == wire
@@ -57,6 +58,7 @@ def test_marshal_as_this_system_takes_it(vector):
 
 @pytest.mark.parametrize("vector", HEADERS, ids=IDS)
 @pytest.mark.parity("ParseHeader", "Header.Parse")
+@pytest.mark.parity("header vectors both ways, and the order of errors")
 def test_parse_as_this_system_gives_it(vector):
     wire = bytes.fromhex(vector["linux"])
     header = ipv4.parse_header(wire + b"payload")
@@ -72,6 +74,7 @@ def test_parse_as_this_system_gives_it(vector):
 @pytest.mark.parametrize("vector", HEADERS, ids=IDS)
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parity("platform: raw header forms", "Header on other systems")
+@pytest.mark.parity("header vectors both ways, and the order of errors")
 def test_each_form_both_ways(form, vector):
     to_kernel, from_kernel = (bytes.fromhex(vector[name]) for name in FORMATS[form])
     assert make(vector).marshal(format=form) == to_kernel
@@ -89,6 +92,7 @@ def test_an_unknown_form_is_refused_and_named():
 
 @pytest.mark.parametrize("vector", HEADERS, ids=IDS)
 @pytest.mark.parity("Header.String")
+@pytest.mark.parity("texts")
 def test_string(vector):
     assert str(make(vector)) == vector["string"]
     assert "," not in str(make(vector))
@@ -172,6 +176,9 @@ def test_every_flag_survives_the_round_trip_the_reserved_one_too(bits):
     ids=lambda value: value.hex()[:4] + f"/{len(value)}" if isinstance(value, bytes) else "",
 )
 @pytest.mark.parity("ParseHeader", "Header.Parse", "Header errors")
+@pytest.mark.parity(
+    "header vectors both ways, and the order of errors", "hostile headers and control data"
+)
 def test_malformed_bytes_are_refused_and_leave_the_object(wire, message):
     with pytest.raises(ValueError, match=message):
         ipv4.parse_header(wire)
@@ -213,6 +220,7 @@ UNFIT = [
 
 @pytest.mark.parametrize(("fields", "name"), UNFIT, ids=lambda value: str(value)[:24])
 @pytest.mark.parity("Header.Marshal")
+@pytest.mark.parity("header vectors both ways, and the order of errors")
 def test_a_field_that_does_not_fit_is_refused_by_name(fields, name):
     header = Header(**{"dst": "10.0.0.1"} | fields)
     with pytest.raises(ValueError, match=rf"\b{name}\b"):
