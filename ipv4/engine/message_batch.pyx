@@ -3,23 +3,30 @@
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from ..libc.socket cimport (
     CMSG_SPACE,
-    IP_PKTINFO,
-    IPPROTO_IP,
     MSG_CTRUNC,
     SOL_UDP,
     UDP_GRO,
-    in_pktinfo,
     mmsghdr,
     ntohs,
     sockaddr_in,
 )
 from ..wire.address cimport peer_of
 from ..wire.arguments cimport as_int, shown
-from ..wire.cmsg cimport ALL_FLAGS, SLOT_CONTROL, Told, Walk, flags_space, put, step, walk_over
+from ..wire.cmsg cimport (
+    ALL_FLAGS,
+    SLOT_CONTROL,
+    Told,
+    Walk,
+    flags_space,
+    put,
+    put_route,
+    step,
+    walk_over,
+)
 from ..wire.control cimport answers_to
 from .arena cimport Arena, Column, Span
 from .message cimport slot
@@ -332,7 +339,6 @@ cdef class MessageBatch:
         cdef size_t i, stop = self.start + self.first(n, "n")
         cdef Span *span
         cdef Told told
-        cdef in_pktinfo info
         cdef uint32_t source = 0
         cdef bint tied
         if interface is not None and not isinstance(interface, bool):
@@ -365,12 +371,9 @@ cdef class MessageBatch:
                     tied = interface
                 arena.control_held[i] = 0
                 if source or tied and told.ifindex:
-                    memset(&info, 0, sizeof(info))
-                    info.ipi_ifindex = told.ifindex if tied else 0
-                    info.ipi_spec_dst.s_addr = source
-                    arena.control_held[i] = -<int>put(
-                        arena.control + i * arena.control_room, IPPROTO_IP, IP_PKTINFO, &info,
-                        sizeof(info))
+                    arena.control_held[i] = -<int>put_route(
+                        arena.control + i * arena.control_room, told.ifindex if tied else 0,
+                        source != 0, source)
         finally:
             arena.land(span)
 

@@ -4,11 +4,13 @@
 #ifndef IPV4_ROOMS_H
 #define IPV4_ROOMS_H
 
-#include "compat.h"
+#include "systems.h"
 
 /* One of each that can be switched on by a ControlFlags. */
 #define IPV4_SPACE_TTL CMSG_SPACE(sizeof(int))
-#define IPV4_SPACE_PKTINFO CMSG_SPACE(sizeof(struct in_pktinfo))
+#define IPV4_SPACE_PKTINFO                                                                   \
+  (OPT_IP_PKTINFO < 0 ? CMSG_SPACE(4) + CMSG_SPACE(IPV4_LINK_SIZE)                           \
+                      : CMSG_SPACE(sizeof(struct in_pktinfo)))
 #define IPV4_SPACE_TOS CMSG_SPACE(1)
 #define IPV4_SPACE_TIMESTAMP CMSG_SPACE(sizeof(struct timespec))
 #define IPV4_SPACE_DROPS CMSG_SPACE(sizeof(uint32_t))

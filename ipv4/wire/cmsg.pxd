@@ -1,7 +1,19 @@
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
-from libc.string cimport memcpy
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
-from ..libc.socket cimport CMSG_LEN, CMSG_SPACE, cmsghdr
+from ..libc.socket cimport IPPROTO_IP
+
+cdef extern from "systems.h" nogil:
+    # The control messages of a system; -1 is a type that it has not.
+    struct System "ipv4_system":
+        int word, align, level_socket, level_udp
+        int packet_info, info_size, info_index, info_source, info_dst
+        int dst, link, source
+        int ttl, tos, options, original_dst, error
+        int timestamp, timestamping, drops, segments
+        int send_ttl, send_tos, send_options, send_segments
+
+    const System HERE "ipv4_here"
 
 cdef extern from "rooms.h":
     enum:
@@ -51,28 +63,53 @@ cdef inline void walk_over(Walk *walk, const void *data, size_t length) noexcept
     walk.left = length
 
 
-cdef inline int step(Walk *walk) noexcept nogil:
+cdef inline size_t padded(const System *by, size_t size) noexcept nogil:
+    return (size + by.align - 1) & ~<size_t>(by.align - 1)
+
+
+cdef inline size_t data_offset(const System *by) noexcept nogil:
+    """Bytes before a message's data: CMSG_LEN(0)."""
+    return padded(by, by.word + 2 * sizeof(int32_t))
+
+
+cdef inline size_t space_for(const System *by, size_t size) noexcept nogil:
+    """Bytes of a message with that much data, and its padding: CMSG_SPACE."""
+    return data_offset(by) + padded(by, size)
+
+
+cdef inline int step_by(const System *by, Walk *walk) noexcept nogil:
     """1 at a message, 0 at the end, -1 when one is shorter than its header or overruns.
 
     A length is copied before it is looked at: memory that is shared may change meanwhile.
     """
-    cdef cmsghdr head
-    cdef size_t space
-    if walk.left < sizeof(cmsghdr):
+    cdef uint64_t wide
+    cdef uint32_t narrow
+    cdef size_t length, space
+    if walk.left < data_offset(by):
         return 0
-    memcpy(&head, walk.at, sizeof(cmsghdr))
-    if head.cmsg_len < sizeof(cmsghdr) or head.cmsg_len > walk.left:
+    if by.word == 8:
+        memcpy(&wide, walk.at, 8)
+        length = <size_t>wide
+    else:
+        memcpy(&narrow, walk.at, 4)
+        length = narrow
+    if length < data_offset(by) or length > walk.left:
         return -1
-    walk.level = head.cmsg_level
-    walk.type = head.cmsg_type
-    walk.body = walk.at + CMSG_LEN(0)
-    walk.size = head.cmsg_len - CMSG_LEN(0)
-    space = CMSG_SPACE(walk.size)
+    memcpy(&walk.level, walk.at + by.word, sizeof(walk.level))
+    memcpy(&walk.type, walk.at + by.word + sizeof(walk.level), sizeof(walk.type))
+    walk.body = walk.at + data_offset(by)
+    walk.size = length - data_offset(by)
+    space = space_for(by, walk.size)
     if space > walk.left:  # the last one's padding may be missing
         space = walk.left
     walk.at += space
     walk.left -= space
     return 1
+
+
+cdef inline int step(Walk *walk) noexcept nogil:
+    """`step_by` over control bytes of this system."""
+    return step_by(&HERE, walk)
 
 
 # What control bytes tell, as C values; what is absent is 0.
@@ -96,9 +133,49 @@ cdef struct Told:
     size_t unknown_space  # that the messages without an attribute take
 
 
+cdef inline size_t put_by(const System *by, unsigned char *out, int32_t level, int32_t kind,
+                          const void *data, size_t size) noexcept nogil:
+    """Append one control message; padding is zeroed, for the kernel reads the whole area."""
+    cdef size_t length = data_offset(by) + size
+    cdef uint64_t wide = length
+    cdef uint32_t narrow = <uint32_t>length
+    memset(out, 0, space_for(by, size))
+    if by.word == 8:
+        memcpy(out, &wide, 8)
+    else:
+        memcpy(out, &narrow, 4)
+    memcpy(out + by.word, &level, sizeof(level))
+    memcpy(out + by.word + sizeof(level), &kind, sizeof(kind))
+    if size:
+        memcpy(out + data_offset(by), data, size)
+    return space_for(by, size)
+
+
+cdef inline size_t put_route_by(const System *by, unsigned char *out, int32_t ifindex,
+                                bint sourced, uint32_t source) noexcept nogil:
+    """Append what a packet is told of its way: the interface, 0 for any, and its source.
+
+    A system without IP_PKTINFO has no message for the interface: there it is left out.
+    """
+    cdef unsigned char info[16]
+    if by.packet_info >= 0:
+        memset(info, 0, sizeof(info))
+        memcpy(info + by.info_index, &ifindex, sizeof(ifindex))
+        if sourced:
+            memcpy(info + by.info_source, &source, sizeof(source))
+        return put_by(by, out, IPPROTO_IP, by.packet_info, info, by.info_size)
+    if sourced and by.source >= 0:
+        return put_by(by, out, IPPROTO_IP, by.source, &source, sizeof(source))
+    return 0
+
+
 cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept nogil
+cdef Py_ssize_t read_told_for(const System *by, const void *data, size_t length,
+                              Told *told) noexcept nogil
 cdef int refuse_control(const unsigned char *data, size_t length, size_t at) except -1
 cdef bytes copy_unknown(const void *data, size_t length, size_t space, bint errors)
 cdef size_t flags_space(int flags) noexcept
 cdef size_t put(unsigned char *out, int level, int kind, const void *data,
                 size_t size) noexcept nogil
+cdef size_t put_route(unsigned char *out, int32_t ifindex, bint sourced,
+                      uint32_t source) noexcept nogil

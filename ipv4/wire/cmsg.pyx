@@ -19,41 +19,43 @@ from ..libc cimport socket as c
 from ..libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
-    IP_PKTINFO,
-    IP_RECVERR,
-    IP_RECVOPTS,
-    IP_RECVORIGDSTADDR,
-    IP_TOS,
-    IP_TTL,
     IPPROTO_IP,
-    SCM_TIMESTAMPING,
-    SCM_TIMESTAMPNS,
-    SO_RXQ_OVFL,
     SOL_SOCKET,
-    SOL_UDP,
-    UDP_GRO,
     cmsghdr,
     in_pktinfo,
     sockaddr_in,
     timespec,
 )
 
+cdef extern from "systems.h":
+    enum:
+        RECVDSTADDR "IPV4_RECVDSTADDR"
+        RECVIF "IPV4_RECVIF"
+        RECVPKTINFO "IPV4_RECVPKTINFO"
+        LINK_SIZE "IPV4_LINK_SIZE"  # of a sockaddr_dl with a long name
+
 
 # What `ControlFlags` ask for: flags, level, option, the option's name, bytes of control data that
 # it brings, attributes that it fills, and the Linux that brought it. None takes a privilege.
+# Systems without IP_PKTINFO tell destination and interface apart, the sender by its address alone.
 RECEIVE_OPTIONS = (
     (1, IPPROTO_IP, c.IP_RECVTTL, "IP_RECVTTL", CMSG_SPACE(sizeof(int)), ("ttl",), "2.2"),
-    (2 | 4 | 8, IPPROTO_IP, IP_PKTINFO, "IP_PKTINFO", CMSG_SPACE(sizeof(in_pktinfo)),
-     ("dst", "spec_dst", "ifindex"), "2.2"),
+    *((
+        (4, IPPROTO_IP, RECVDSTADDR, "IP_RECVDSTADDR", CMSG_SPACE(sizeof(uint32_t)), ("dst",), ""),
+        (8, IPPROTO_IP, RECVIF, "IP_RECVIF", CMSG_SPACE(LINK_SIZE), ("ifindex",), ""),
+    ) if HERE.packet_info < 0 and RECVDSTADDR >= 0 else (
+        (2 | 4 | 8, IPPROTO_IP, RECVPKTINFO, "IP_PKTINFO", CMSG_SPACE(sizeof(in_pktinfo)),
+         ("dst", "spec_dst", "ifindex"), "2.2"),
+    )),
     (16, IPPROTO_IP, c.IP_RECVTOS, "IP_RECVTOS", CMSG_SPACE(1), ("tos", "ecn"), "2.2"),
     (32, SOL_SOCKET, c.SO_TIMESTAMPNS, "SO_TIMESTAMPNS", CMSG_SPACE(sizeof(timespec)),
      ("timestamp",), "2.6.22"),
-    (64, SOL_SOCKET, SO_RXQ_OVFL, "SO_RXQ_OVFL", CMSG_SPACE(sizeof(uint32_t)), ("drops",),
+    (64, SOL_SOCKET, c.SO_RXQ_OVFL, "SO_RXQ_OVFL", CMSG_SPACE(sizeof(uint32_t)), ("drops",),
      "2.6.33"),
-    (128, IPPROTO_IP, IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", CMSG_SPACE(sizeof(sockaddr_in)),
+    (128, IPPROTO_IP, c.IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", CMSG_SPACE(sizeof(sockaddr_in)),
      ("original_dst",), "2.6.29"),
-    (256, SOL_UDP, UDP_GRO, "UDP_GRO", CMSG_SPACE(sizeof(int)), ("segment_size",), "5.0"),
-    (512, IPPROTO_IP, IP_RECVOPTS, "IP_RECVOPTS", CMSG_SPACE(MAX_OPTIONS), ("options",), "2.2"),
+    (256, c.SOL_UDP, c.UDP_GRO, "UDP_GRO", CMSG_SPACE(sizeof(int)), ("segment_size",), "5.0"),
+    (512, IPPROTO_IP, c.IP_RECVOPTS, "IP_RECVOPTS", CMSG_SPACE(MAX_OPTIONS), ("options",), "2.2"),
 )
 
 
@@ -89,67 +91,82 @@ def new_control_message(flags):
 
 # Reading
 
-cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept nogil:
-    """Read control bytes into `told`, which is zeroed, up to the first malformed message.
+cdef inline Py_ssize_t read_by(const System *by, const void *data, size_t length,
+                               Told *told) noexcept nogil:
+    """Read a system's control bytes into `told`, which is zeroed, up to the first malformed one.
 
     Returns how many bytes were read: fewer than `length` when a malformed one came. What is too
     short to hold its value tells nothing; an index below zero is no interface, a segment size
     beyond 65535 none: hostile numbers, not values.
     """
     cdef Walk walk
-    cdef in_pktinfo info
     cdef sockaddr_in name
     cdef timespec stamps[3]
     cdef int32_t value
+    cdef uint16_t index
     cdef int found
     walk_over(&walk, data, length)
     while True:
-        found = step(&walk)
+        found = step_by(by, &walk)
         if found <= 0:
             return <Py_ssize_t>(length if found == 0 else length - walk.left)
         if walk.level == IPPROTO_IP:
-            if walk.type == IP_PKTINFO:
-                if walk.size >= sizeof(info):
-                    memcpy(&info, walk.body, sizeof(info))
-                    told.ifindex = info.ipi_ifindex if info.ipi_ifindex > 0 else 0
-                    told.dst = info.ipi_addr.s_addr
-                    told.spec_dst = info.ipi_spec_dst.s_addr
-                    told.present |= INTERFACE | DST | SPEC_DST
+            if walk.type == by.packet_info:
+                if walk.size >= <size_t>by.info_size:
+                    memcpy(&value, walk.body + by.info_index, sizeof(value))
+                    told.ifindex = value if value > 0 else 0
+                    memcpy(&told.dst, walk.body + by.info_dst, sizeof(told.dst))
+                    told.present |= INTERFACE | DST
+                    if by.info_source != by.info_dst:
+                        memcpy(&told.spec_dst, walk.body + by.info_source, sizeof(told.spec_dst))
+                        told.present |= SPEC_DST
                 continue
-            if walk.type == IP_TTL:
+            if walk.type == by.ttl:
                 if walk.size >= 1:
                     told.ttl = octet(walk.body, walk.size)
                     told.present |= TTL
                 continue
-            if walk.type == IP_TOS:
+            if walk.type == by.tos:
                 if walk.size >= 1:
                     told.tos = octet(walk.body, walk.size)
                     told.present |= TOS
                 continue
-            if walk.type == IP_RECVOPTS:
+            if walk.type == by.options:
                 if 0 < walk.size <= MAX_OPTIONS:
                     told.options = walk.body
                     told.options_size = <uint8_t>walk.size
                     told.present |= OPTIONS
                 continue
-            if walk.type == IP_RECVORIGDSTADDR:
+            if walk.type == by.original_dst:
                 if walk.size >= sizeof(name):
                     memcpy(&name, walk.body, sizeof(name))
                     told.original_addr = name.sin_addr.s_addr
                     told.original_port = name.sin_port
                     told.present |= ORIGINAL_DST
                 continue
-            if walk.type == IP_RECVERR:
+            if by.dst >= 0 and walk.type == by.dst:
+                if walk.size >= sizeof(told.dst):
+                    memcpy(&told.dst, walk.body, sizeof(told.dst))
+                    told.present |= DST
+                continue
+            if by.link >= 0 and walk.type == by.link:
+                # struct sockaddr_dl: length and family, a byte each, and the index
+                if walk.size >= 4:
+                    memcpy(&index, walk.body + 2, sizeof(index))
+                    told.ifindex = index
+                    told.present |= INTERFACE
+                continue
+            if walk.type == by.error:
                 told.error = walk.body
                 told.error_size = walk.size
-        elif walk.level == SOL_SOCKET:
-            if walk.type == SCM_TIMESTAMPNS:
+        elif walk.level == by.level_socket:
+            if walk.type == by.timestamp:
                 if walk.size >= sizeof(timespec):
                     memcpy(stamps, walk.body, sizeof(timespec))
                     told.timestamp = nanoseconds(&stamps[0])
                     told.present |= TIMESTAMP
                 continue
-            if walk.type == SCM_TIMESTAMPING:
+            if walk.type == by.timestamping:
                 if walk.size >= sizeof(stamps):
                     memcpy(stamps, walk.body, sizeof(stamps))
                     # The hardware's if there is one, else the software's.
@@ -157,12 +174,12 @@ cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept 
                         &stamps[2 if stamps[2].tv_sec or stamps[2].tv_nsec else 0])
                     told.present |= TIMESTAMP
                 continue
-            if walk.type == SO_RXQ_OVFL:
+            if walk.type == by.drops:
                 if walk.size >= sizeof(uint32_t):
                     memcpy(&told.drops, walk.body, sizeof(uint32_t))
                     told.present |= DROPS
                 continue
-        elif walk.level == SOL_UDP and walk.type == UDP_GRO:
+        elif walk.level == by.level_udp and walk.type == by.segments:
             if walk.size >= sizeof(value):
                 memcpy(&value, walk.body, sizeof(value))
                 if 0 < value <= 65535:
@@ -170,6 +187,17 @@ cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept 
                     told.present |= SEGMENT_SIZE
             continue
         told.unknown_space += CMSG_SPACE(walk.size)
+
+
+cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept nogil:
+    """`read_by` of control bytes of this system."""
+    return read_by(&HERE, data, length, told)
+
+
+cdef Py_ssize_t read_told_for(const System *by, const void *data, size_t length,
+                              Told *told) noexcept nogil:
+    """`read_by` of control bytes of another."""
+    return read_by(by, data, length, told)
 
 
 cdef inline uint8_t octet(const unsigned char *data, size_t size) noexcept nogil:
@@ -230,14 +258,11 @@ cdef bytes copy_unknown(const void *data, size_t length, size_t space, bint erro
 
 cdef size_t put(unsigned char *out, int level, int kind, const void *data,
                 size_t size) noexcept nogil:
-    """Append one control message; padding is zeroed, for the kernel reads the whole area."""
-    cdef cmsghdr head
-    memset(out, 0, CMSG_SPACE(size))
-    memset(&head, 0, sizeof(head))
-    head.cmsg_len = CMSG_LEN(size)
-    head.cmsg_level = level
-    head.cmsg_type = kind
-    memcpy(out, &head, sizeof(head))
-    if size:
-        memcpy(out + CMSG_LEN(0), data, size)
-    return CMSG_SPACE(size)
+    """`put_by` as this system has it."""
+    return put_by(&HERE, out, level, kind, data, size)
+
+
+cdef size_t put_route(unsigned char *out, int32_t ifindex, bint sourced,
+                      uint32_t source) noexcept nogil:
+    """`put_route_by` as this system has it."""
+    return put_route_by(&HERE, out, ifindex, sourced, source)

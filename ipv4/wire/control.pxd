@@ -1,6 +1,6 @@
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
 
-from .cmsg cimport Told
+from .cmsg cimport System, Told
 
 
 cdef class ControlMessage:
@@ -40,5 +40,6 @@ cdef class ControlMessage:
 
 cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer)
 cdef ControlMessage control_of_report(const unsigned char *data, size_t length, Told *told)
+cdef size_t encode_for(const System *by, ControlMessage cm, unsigned char *out) noexcept
 cdef bint answers_to(uint32_t sender, uint32_t dst, uint32_t spec_dst,
                      uint32_t *source) noexcept nogil

@@ -16,7 +16,7 @@ from libc.stdint cimport (
     uint16_t,
     uint32_t,
 )
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from .address cimport address_object, address_text, as_address, as_sockaddr, peer_tuple
 from .arguments cimport ZERO, as_int, get_buffer, shown
@@ -24,6 +24,7 @@ from .cmsg cimport (
     DROPS,
     DST,
     EXTRA,
+    HERE,
     INTERFACE,
     OPTIONS,
     ORIGINAL_DST,
@@ -33,6 +34,7 @@ from .cmsg cimport (
     SEND_TTL,
     SPEC_DST,
     SRC,
+    System,
     TIMESTAMP,
     TOS,
     TTL,
@@ -40,25 +42,15 @@ from .cmsg cimport (
     Walk,
     copy_unknown,
     put,
+    put_by,
+    put_route_by,
     read_told,
     refuse_control,
     step,
     walk_over,
 )
 from .fields cimport PyMemberDef, member, plain_attribute
-from ..libc.socket cimport (
-    CMSG_SPACE,
-    IP_PKTINFO,
-    IP_RETOPTS,
-    IP_TOS,
-    IP_TTL,
-    IPPROTO_IP,
-    SOL_UDP,
-    UDP_SEGMENT,
-    in_pktinfo,
-    ntohl,
-    sockaddr_in,
-)
+from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl, sockaddr_in
 
 cdef extern from *:
     """
@@ -513,10 +505,15 @@ send_tos=None, send_options=None, extra=())
             present |= self.take_rare(told, data, length, errors)
         if present & TTL:
             self._ttl = told.ttl
-        if present & INTERFACE:
+        if present & (INTERFACE | DST | SPEC_DST) == INTERFACE | DST | SPEC_DST:
             self._ifindex = told.ifindex
             self._dst = told.dst
             self._spec_dst = told.spec_dst
+        else:  # on systems that tell them one by one
+            if present & INTERFACE:
+                self._ifindex = told.ifindex
+            if present & DST:
+                self._dst = told.dst
         if present & ~(TTL | INTERFACE | DST | SPEC_DST):
             if present & TOS:
                 self._tos = told.tos
@@ -567,32 +564,7 @@ send_tos=None, send_options=None, extra=())
 
     cdef size_t encode(self, unsigned char *out, bint segmented) noexcept:
         """Write what a send is told, into `encoding_room` bytes; returns how many it took."""
-        cdef int ifindex = <int>PyLong_AsLong(self._ifindex)
-        cdef uint32_t sent = self.to_send()
-        cdef in_pktinfo info
-        cdef int ttl
-        cdef size_t at = 0
-        if ifindex > 0 or sent & SRC:
-            memset(&info, 0, sizeof(info))
-            info.ipi_ifindex = ifindex
-            if sent & SRC:
-                info.ipi_spec_dst.s_addr = self._src
-            at += put(out + at, IPPROTO_IP, IP_PKTINFO, &info, sizeof(info))
-        if sent & SEND_TTL:
-            ttl = self._send_ttl
-            at += put(out + at, IPPROTO_IP, IP_TTL, &ttl, sizeof(ttl))
-        if sent & SEND_TOS:
-            # One byte: kernels before 4.x refuse four, all accept one.
-            at += put(out + at, IPPROTO_IP, IP_TOS, &self._send_tos, 1)
-        if segmented and sent & SEGMENT_SIZE:
-            at += put(out + at, SOL_UDP, UDP_SEGMENT, &self._segment_size, sizeof(uint16_t))
-        if self._send_options is not None:
-            at += put(out + at, IPPROTO_IP, IP_RETOPTS, PyBytes_AS_STRING(self._send_options),
-                      len(self._send_options))
-        if sent & EXTRA:
-            memcpy(out + at, PyBytes_AS_STRING(self._extra), len(self._extra))
-            at += len(self._extra)
-        return at
+        return encode_by(&HERE, self, out, segmented)
 
     # Python's manners
 
@@ -646,6 +618,40 @@ send_tos=None, send_options=None, extra=())
             f" dst={address_text(self._dst) if self.present & DST else '<nil>'}"
             f" ifindex={self._ifindex}"
         )
+
+
+cdef inline size_t encode_by(const System *by, ControlMessage cm, unsigned char *out,
+                             bint segmented) noexcept:
+    """The bytes of `encode` as a system has them."""
+    cdef int ifindex = <int>PyLong_AsLong(cm._ifindex)
+    cdef uint32_t sent = cm.present & ~cm.from_kernel
+    cdef Walk walk
+    cdef int ttl
+    cdef size_t at = 0
+    if ifindex > 0 or sent & SRC:
+        at += put_route_by(by, out + at, ifindex, sent & SRC, cm._src)
+    if sent & SEND_TTL:
+        ttl = cm._send_ttl
+        at += put_by(by, out + at, IPPROTO_IP, by.send_ttl, &ttl, sizeof(ttl))
+    if sent & SEND_TOS:
+        # One byte: kernels before 4.x refuse four, all accept one.
+        at += put_by(by, out + at, IPPROTO_IP, by.send_tos, &cm._send_tos, 1)
+    if segmented and sent & SEGMENT_SIZE:
+        at += put_by(by, out + at, by.level_udp, by.send_segments, &cm._segment_size,
+                     sizeof(uint16_t))
+    if cm._send_options is not None:
+        at += put_by(by, out + at, IPPROTO_IP, by.send_options,
+                     PyBytes_AS_STRING(cm._send_options), len(cm._send_options))
+    if sent & EXTRA:
+        walk_over(&walk, PyBytes_AS_STRING(cm._extra), len(cm._extra))
+        while step(&walk) > 0:
+            at += put_by(by, out + at, walk.level, walk.type, walk.body, walk.size)
+    return at
+
+
+cdef size_t encode_for(const System *by, ControlMessage cm, unsigned char *out) noexcept:
+    """`encode_by` for another system."""
+    return encode_by(by, cm, out, True)
 
 
 cdef PyMemberDef TTL_FIELD, IFINDEX_FIELD

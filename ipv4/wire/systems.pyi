@@ -1,0 +1,6 @@
+from typing_extensions import Buffer
+
+from .control import ControlMessage
+
+def marshal_for(system: str, cm: ControlMessage) -> bytes: ...
+def parse_for(system: str, buf: Buffer) -> ControlMessage: ...
