@@ -36,8 +36,10 @@ cdef enum:
     BLIND_SLICE = 20000000
     # Nanoseconds by which the coarse clock never lags: ticks come every 10 ms at the slowest.
     FAR = 200000000
-    # A deadline that lay so far back when it was set was no moment of the monotonic clock.
-    LONG_PAST = 60000000000
+    # A deadline that lay so many seconds back when it was set was no moment of the monotonic clock.
+    # Not in nanoseconds: one number beyond int makes a C compiler (gcc since 13) take all of the
+    # list for unsigned, and what is past for what is far off.
+    LONG_PAST = 60
 
 
 cdef class Waiting(Descriptor):
@@ -390,7 +392,7 @@ cdef void free_waiter(Waiter *waiter) noexcept:
 
 
 cdef bint long_past(int64_t moment) noexcept:
-    return moment != NEVER and monotonic_ns() - moment > LONG_PAST
+    return moment != NEVER and monotonic_ns() - moment > <int64_t>LONG_PAST * 1000000000
 
 
 cdef int64_t as_moment(object when) except? -1:
