@@ -12,7 +12,7 @@ from ..wire.cmsg cimport CONTROL_ROOM, Told
 from ..wire.control cimport ControlMessage, control_of_report
 from .batch cimport Batches
 from .retry cimport Incoming, is_named, raise_cut_control
-from .wait cimport ERRORS, Attempt
+from .wait cimport ERRORS, Attempt, begin
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     MSG_CTRUNC,
@@ -115,7 +115,7 @@ cdef class ErrorQueue(Batches):
         cdef bytes payload
         if MSG_ERRQUEUE == 0:
             raise NotImplementedError(f"the error queue is not available on {sys.platform}")
-        fd = self.begin(&attempt, ERRORS) if waiting else self.live_fd()
+        fd = begin(self, &attempt, ERRORS) if waiting else self.live_fd()
         # An empty queue is told from a full one before there is memory for what may come.
         state.fd = fd
         state.events = state.revents = 0
@@ -182,7 +182,8 @@ cdef class ErrorQueue(Batches):
         cdef int32_t value = <int32_t>as_int(flags, 0, INT32_MAX, "flags")
         self.set_raw(c.SOL_SOCKET, c.SO_TIMESTAMPING, &value, sizeof(value), "SO_TIMESTAMPING")
         self.wants_control = (
-            value or self._control_flags or self.unknown_options or self.others_are_told()) != 0
+            value != 0 or self._control_flags != 0 or self.unknown_options
+            or self.others_are_told())
         self.stamps_sent = (value & SENT_STAMPS) != 0
 
 

@@ -563,3 +563,10 @@ def test_on_a_connected_socket_it_is_raised_once():
         conn.set_read_deadline(time.monotonic() + 0.05)
         with pytest.raises(TimeoutError):
             conn.read_from(bytearray(1))
+
+
+def test_stamps_turned_off_leave_what_else_is_told(conn):
+    conn.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+    conn.set_timestamping(0)
+    conn.write_to(b"x", conn.local_addr)
+    assert conn.receive()[1].ttl == 64
