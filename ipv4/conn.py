@@ -6,7 +6,7 @@ from .engine.connection import Connected, open_in_netns
 from .engine.endpoint import Endpoint
 from .engine.kernel import KERNEL
 from .engine.multicast import Membership
-from .engine.packet import PacketTransfer, RawTransfer
+from .engine.packet import PacketTransfer, RawTransfer, with_own_methods
 from .filtering import Filtering
 from .options import DatagramOptions, IntOption, Option, RawOptions, UnicastOptions
 from .wire.address import bind_address
@@ -98,6 +98,7 @@ class Conn(Endpoint, UnicastOptions):
         return socket.inet_ntoa(raw[4:8]), int.from_bytes(raw[2:4], "big")
 
 
+@with_own_methods
 @as_properties
 class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connected):
     """Datagrams and their control messages, on a UDP, ICMP ("ping") or raw IP socket.
@@ -119,13 +120,6 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connect
     """
 
     __slots__ = ("__weakref__", "_local_before")
-
-    # CPython 3.11 looks an inherited method up through all bases at each `conn.read_from(...)`;
-    # a name that the class owns itself is found at once.
-    read_from = PacketTransfer.read_from
-    write_to = PacketTransfer.write_to
-    read_batch = PacketTransfer.read_batch
-    write_batch = PacketTransfer.write_batch
 
     def __init__(self, sock):
         super().__init__(sock)
@@ -250,6 +244,7 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connect
         )  # fmt: skip
 
 
+@with_own_methods
 @as_properties
 class RawConn(RawTransfer, RawOptions, Membership, Filtering):
     """Whole IPv4 packets, whose header the program writes and reads (raw(7), IP_HDRINCL).
@@ -271,12 +266,6 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
     """
 
     __slots__ = ("__weakref__",)
-
-    # As in PacketConn.
-    read_from = RawTransfer.read_from
-    write_to = RawTransfer.write_to
-    read_batch = RawTransfer.read_batch
-    write_batch = RawTransfer.write_batch
 
     def __init__(self, sock):
         super().__init__(sock)

@@ -29,7 +29,7 @@ cdef class Batches(Segments):
     cdef int move_one_by_one(self, int fd, mmsghdr *headers, unsigned int count, int flags,
                              bint writing) noexcept nogil
     cdef int cut_first(self, mmsghdr *headers, int flags, size_t *gone, list errors) except -1
-    cdef bint coalesced_reads(self, int flags) noexcept
+    cdef bint needs_room(self, int flags) noexcept
     cdef int send_runs(self, int fd, mmsghdr *headers, unsigned int count, int flags, bint release,
                        int *err) except -2
     cdef int send_plain(self, int fd, mmsghdr *headers, unsigned int count, int flags,

@@ -14,6 +14,7 @@ from .message cimport Message
 from .message_batch cimport MessageBatch
 from .process cimport generation, this_thread
 from .retry cimport FLAG_SEGMENT_SIZE, as_write_flags, refuse_room, releases
+from .wait cimport begin
 from .segments cimport NEW_MAX_SEGMENTS, OLD_MAX_SEGMENTS, Segments, segment_of, size_of
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -209,7 +210,7 @@ cdef class Batches(Segments):
                 Py_INCREF(item)
                 held[i] = <PyObject *>item
                 boarded += 1
-            if not writing and self.coalesced_reads(flags):
+            if not writing and self.needs_room(flags):
                 for i in range(count):
                     refuse_room(size_of(&headers[i].msg_hdr), f"ms[{i}].buffers")
             moved = self.move(
@@ -243,7 +244,7 @@ cdef class Batches(Segments):
                 arena.arm_to_write(start, stop)
             else:
                 arena.arm_to_read(start, stop)
-                if self.coalesced_reads(flags):
+                if self.needs_room(flags):
                     refuse_room(arena.size, "the batch's size")
             moved = self.move(
                 &arena.headers[start], <unsigned int>(stop - start), flags, writing, &attempt,
@@ -262,7 +263,7 @@ cdef class Batches(Segments):
         went whole, and in `gone` the bytes of the next one that left; what kept the rest of it
         back is appended to `errors`.
         """
-        cdef int fd = self.begin(attempt, writing), moved, err
+        cdef int fd = begin(self, attempt, writing), moved, err
         cdef bint release = releases(self, count, 0)
         if writing:
             if gone[0]:
@@ -347,7 +348,7 @@ cdef class Batches(Segments):
         headers[0].msg_len = <uint32_t>size
         return 1
 
-    cdef bint coalesced_reads(self, int flags) noexcept:
+    cdef bint needs_room(self, int flags) noexcept:
         """Whether what arrives may be several datagrams in one buffer (udp(7), UDP_GRO)."""
         return (
             self._control_flags & FLAG_SEGMENT_SIZE and not flags & (MSG_TRUNC | MSG_ERRQUEUE)) != 0

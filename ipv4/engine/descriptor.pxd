@@ -25,4 +25,9 @@ cdef class Descriptor:
     cdef void forget_parent(self) noexcept
 
 
+cdef inline bint is_unseen(Descriptor conn) noexcept:
+    """Whether to ask for the descriptor may run code of Python's."""
+    return conn.fd < 0 or conn.sock_fd[0] != conn.fd
+
+
 cdef int raise_closed() except -1

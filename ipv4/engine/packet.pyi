@@ -1,4 +1,4 @@
-from typing import Any, SupportsIndex, final
+from typing import Any, SupportsIndex, TypeVar, final
 
 from typing_extensions import Buffer, disjoint_base
 
@@ -6,6 +6,8 @@ from ..types import Address
 from ..wire.control import ControlMessage
 from ..wire.header import Header
 from .errqueue import ErrorQueue
+
+_C = TypeVar("_C")
 
 @disjoint_base
 class PacketTransfer(ErrorQueue):
@@ -46,3 +48,5 @@ class RawTransfer(ErrorQueue):
 
 @final
 class Window: ...
+
+def with_own_methods(cls: type[_C]) -> type[_C]: ...

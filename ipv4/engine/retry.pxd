@@ -5,6 +5,7 @@ from ..wire.address cimport Peers, peer_of
 from ..wire.arguments cimport as_flags
 from ..wire.cmsg cimport CONTROL_ROOM, SEND_ROOM
 from ..wire.control cimport ControlMessage, control_from_kernel
+from ..wire.memory cimport Memory
 from .endpoint cimport Attempt, Endpoint
 from ..libc.socket cimport iovec, msghdr, sockaddr_in
 
@@ -93,8 +94,9 @@ cdef class Transfer(Endpoint):
     cdef int retry_or_raise(self, int err, int fd, int flags, bint writing, Attempt *attempt,
                             str what, const msghdr *sent) except -1
     cdef Py_ssize_t take_message(self, Incoming *incoming, iovec *vectors, size_t count,
-                                 int flags) except -1
-    cdef Py_ssize_t send(self, const msghdr *header, int flags) except -1
+                                 int flags, object buf, Memory *memory) except -1
+    cdef Py_ssize_t send(self, const msghdr *header, int flags, object data,
+                         Memory *memory) except -1
 
 
 cdef int raise_cut_control() except -1

@@ -32,7 +32,10 @@ from ..wire.address cimport address_text
 from ..wire.arguments cimport as_int, os_error
 from ..wire.cmsg cimport ALL_FLAGS, CONTROL_ROOM, SEND_ROOM, Told, read_told
 from ..wire.control cimport ControlMessage
+from ..wire.memory cimport Memory, fasten
+from .descriptor cimport is_unseen
 from .endpoint cimport Attempt, Endpoint
+from .wait cimport begin
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     MSG_CTRUNC,
@@ -248,16 +251,21 @@ cdef class Transfer(Endpoint):
     # One way in, one way out
 
     cdef Py_ssize_t take_message(self, Incoming *incoming, iovec *vectors, size_t count,
-                                 int flags) except -1:
+                                 int flags, object buf, Memory *memory) except -1:
         """One message from the kernel (recvmsg(2)), waiting for it if need be.
+
+        `memory` is what of the vectors was only looked at, in `buf`; NULL when all is held.
 
         Returns the bytes of it. Its control data, for which there is room if any may come, is
         whole.
         """
         cdef Attempt attempt
-        cdef int fd = self.begin(&attempt, False), err
+        cdef int fd, err
         cdef Py_ssize_t n
         cdef bint wanted = self.wants_control
+        if is_unseen(self) and memory != NULL:
+            fasten(buf, memory, True)
+        fd = begin(self, &attempt, False)
         incoming.header.msg_name = &incoming.name
         incoming.header.msg_iov = vectors
         incoming.header.msg_iovlen = count
@@ -267,6 +275,8 @@ cdef class Transfer(Endpoint):
             incoming.header.msg_controllen = CONTROL_ROOM if wanted else 0
             incoming.header.msg_flags = 0
             if releases(self, 1, 0):
+                if memory != NULL:
+                    fasten(buf, memory, True)
                 self.enter()
                 with nogil:
                     n = recvmsg(fd, &incoming.header, flags | MSG_DONTWAIT)
@@ -277,18 +287,25 @@ cdef class Transfer(Endpoint):
                 err = errno
             if n >= 0:
                 break
+            if memory != NULL:
+                fasten(buf, memory, True)
             self.retry_or_raise(err, fd, flags, False, &attempt, "read_from", NULL)
         if wanted and incoming.header.msg_flags & MSG_CTRUNC:
             raise_cut_control()
         return n
 
-    cdef Py_ssize_t send(self, const msghdr *header, int flags) except -1:
-        """One message to the kernel (sendmsg(2)), waiting for room if need be."""
+    cdef Py_ssize_t send(self, const msghdr *header, int flags, object data,
+                         Memory *memory) except -1:
+        """One message to the kernel (sendmsg(2)), waiting for room if need be; its payload, which
+        comes last, is what `memory` looked at in `data`.
+        """
         cdef Attempt attempt
-        cdef int fd = self.begin(&attempt, True), err
+        cdef int fd, err
         cdef Py_ssize_t n
-        # What is long is the payload, which comes last: before it there is at most an IP header.
-        cdef bint release = releases(self, 1, header.msg_iov[header.msg_iovlen - 1].iov_len)
+        cdef bint release = releases(self, 1, memory.size)
+        if release or is_unseen(self):
+            fasten(data, memory, False)
+        fd = begin(self, &attempt, True)
         while True:
             if release:
                 self.enter()
@@ -301,6 +318,7 @@ cdef class Transfer(Endpoint):
                 err = errno
             if n >= 0:
                 return n
+            fasten(data, memory, False)
             self.retry_or_raise(err, fd, flags, True, &attempt, "write_to", header)
 
 

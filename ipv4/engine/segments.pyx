@@ -12,6 +12,7 @@ from ..wire.arguments cimport shown
 from ..wire.cmsg cimport Walk, step, walk_over
 from .endpoint cimport Attempt
 from .retry cimport Transfer, releases
+from .wait cimport begin
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     CMSG_LEN,
@@ -65,7 +66,7 @@ cdef class Segments(Transfer):
         """
         cdef Cut cut
         cdef Attempt attempt
-        cdef int fd = self.begin(&attempt, True), err = 0
+        cdef int fd = begin(self, &attempt, True), err = 0
         cdef size_t total = size_of(header), sent = start, most = self.max_segments, part
         cdef bint by_kernel = self.segmenting and segment < total, refused = False, release
         cdef Py_ssize_t n

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uintptr_t
 
-from ..libc.socket cimport pollfd
+from ..libc.socket cimport coarse_ns, pollfd
 from .descriptor cimport Descriptor
 
 cdef extern from *:
@@ -25,14 +25,15 @@ cdef struct Waiter:
 cdef struct Attempt:
     # What one call remembers between its tries; all zero at its start (`begin`).
     int64_t began  # its first wait; 0 before
-    int64_t own_limit  # the socket's own timeout, as a moment; NEVER for none
-    unsigned int timeouts  # the conn's count of changes when own_limit was made
-    bint has_edge
+    # Bytes, that one store clears them all.
+    unsigned char has_edge
+    unsigned char stale_tried  # an error of an earlier datagram was passed over once
+    unsigned char error_seen  # poll reported an error that the call then did not take away
+    unsigned char nonblocking  # the socket's own timeout is 0
     int edge  # what new errors are waited for on
     unsigned int edge_generation  # of the process that opened it
-    bint nonblocking  # the socket's own timeout is 0
-    bint stale_tried  # an error of an earlier datagram was passed over once
-    bint error_seen  # poll reported an error that the system call then did not take away
+    unsigned int timeouts  # the conn's count of changes when own_limit was made
+    int64_t own_limit  # the socket's own timeout, as a moment; NEVER for none
 
 
 cdef class Waiting(Descriptor):
@@ -45,7 +46,6 @@ cdef class Waiting(Descriptor):
         bint write_hint
         unsigned int timeouts  # how often the socket's own timeout was set by `timeout`
 
-    cdef int begin(self, Attempt *attempt, int direction) except -1
     cdef void end(self, Attempt *attempt) noexcept
     cdef int check_deadline(self, int direction) except -1
     cdef int wait(self, int fd, int direction, Attempt *attempt) except -1
@@ -56,3 +56,25 @@ cdef class Waiting(Descriptor):
     cdef Waiter *enlist(self) except NULL
     cdef void delist(self, Waiter *waiter) noexcept
     cdef int raise_timeout(self, int direction, bint by_deadline) except -1
+
+
+cdef enum:
+    # Nanoseconds by which the coarse clock never lags: ticks come every 10 ms at the slowest.
+    FAR = 200000000
+
+
+cdef inline bint deadline_is_near(int64_t deadline) noexcept:
+    """Whether an exact clock is needed to tell if it has come; the cheap one is in any case."""
+    return deadline - coarse_ns() <= FAR
+
+
+cdef inline int begin(Waiting conn, Attempt *attempt, int direction) except -1:
+    """Start of a call: the descriptor, after the deadline was looked at."""
+    cdef int fd = conn.fd
+    attempt.began = 0
+    attempt.has_edge = attempt.stale_tried = attempt.error_seen = attempt.nonblocking = 0
+    if fd < 0 or conn.sock_fd[0] != fd:
+        fd = conn.live_fd()  # which raises, unless the socket's own cannot be seen
+    if (conn.write_deadline if direction == WRITE else conn.read_deadline) != NEVER:
+        conn.check_deadline(direction)
+    return fd

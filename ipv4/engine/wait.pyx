@@ -15,7 +15,6 @@ from ..libc.socket cimport (
     POLLIN,
     POLLOUT,
     close as c_close,
-    coarse_ns,
     edge_open,
     meet_open,
     monotonic_ns,
@@ -34,12 +33,8 @@ cdef enum:
     # How long a wait goes on unwatched when no waker can be had (every descriptor in use): a
     # changed deadline is then noticed within this many nanoseconds.
     BLIND_SLICE = 20000000
-    # Nanoseconds by which the coarse clock never lags: ticks come every 10 ms at the slowest.
-    FAR = 200000000
-    # A deadline that lay so many seconds back when it was set was no moment of the monotonic clock.
-    # Not in nanoseconds: one number beyond int makes a C compiler (gcc since 13) take all of the
-    # list for unsigned, and what is past for what is far off.
-    LONG_PAST = 60
+    # A deadline that lay so far back when it was set was no moment of the monotonic clock.
+    LONG_PAST = 60000000000
 
 
 cdef class Waiting(Descriptor):
@@ -144,8 +139,7 @@ cdef class Waiting(Descriptor):
     cdef int check_deadline(self, int direction) except -1:
         cdef int64_t deadline = (
             self.write_deadline if direction == WRITE else self.read_deadline)
-        # A deadline that is far off by the cheap clock needs no exact one.
-        if deadline == NEVER or deadline - coarse_ns() > FAR:
+        if deadline == NEVER or not deadline_is_near(deadline):
             return 0
         if deadline <= monotonic_ns():
             self.raise_timeout(direction, True)
@@ -164,16 +158,6 @@ cdef class Waiting(Descriptor):
         raise OSError(ETIMEDOUT, text)
 
     # Calls
-
-    cdef int begin(self, Attempt *attempt, int direction) except -1:
-        """Start of a call: the descriptor, after the deadline was looked at."""
-        attempt.began = 0
-        attempt.has_edge = attempt.stale_tried = attempt.error_seen = False
-        if self.fd < 0 or self.sock_fd[0] != self.fd:
-            return self.live_fd()  # which raises
-        if (self.write_deadline if direction == WRITE else self.read_deadline) != NEVER:
-            self.check_deadline(direction)
-        return self.fd
 
     cdef void end(self, Attempt *attempt) noexcept:
         """End of a call that may have waited for ERRORS; others have nothing to end."""
@@ -392,7 +376,7 @@ cdef void free_waiter(Waiter *waiter) noexcept:
 
 
 cdef bint long_past(int64_t moment) noexcept:
-    return moment != NEVER and monotonic_ns() - moment > <int64_t>LONG_PAST * 1000000000
+    return moment != NEVER and monotonic_ns() - moment > LONG_PAST
 
 
 cdef int64_t as_moment(object when) except? -1:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address
 import pytest
 from support import VECTORS
 from support.packets import PAYLOAD, echo
+from support.waiting import until_it_waits
 
 import ipv4
 from ipv4 import (
@@ -573,3 +574,57 @@ def test_random_lengths_through_every_path(raw):
             assert area[size:] == b"\xaa" * (1400 - size)
             header, payload, _ = raw.read_from(bytearray(1400))
             assert (header.options, bytes(payload)) == (options, body)
+
+
+def test_results_that_are_held_keep_their_values(conn):
+    """What a read returned is nobody's to change, though what nobody holds is filled again."""
+    sizes = [3, 3, 300, 300, 70, 0, 0, 300]
+    held = []
+    for size in sizes:
+        conn.write_to(bytes(size), conn.local_addr)
+        held.append(conn.read_from(bytearray(400)))
+        n, cm, src = conn.write_to(b"x", conn.local_addr), None, None
+        n, cm, src = conn.read_from(bytearray(400))
+        assert (n, cm, src) == (1, None, conn.local_addr)
+    assert held == [(size, None, conn.local_addr) for size in sizes]
+    assert len({id(each) for each in held}) == len(held)
+
+
+def test_destinations_in_turn_reach_each_its_own():
+    """More of them than a conn remembers, and a list, which may change between two writes."""
+    with PacketConn.udp(("0.0.0.0", 0)) as conn:
+        conn.set_control_message(ControlFlags.DST, True)
+        port = conn.local_addr[1]
+        hosts = [(f"127.0.0.{n}", port) for n in range(1, 13)]
+        for host in [*hosts, *hosts, *reversed(hosts)]:
+            conn.write_to(b"x", host)
+            assert str(conn.receive()[1].dst) == host[0]
+
+
+def test_a_bytearray_keeps_its_place_while_a_read_waits(conn):
+    room = bytearray(8)
+    reader = threading.Thread(target=conn.read_from, args=(room,), daemon=True)
+    reader.start()
+    until_it_waits(reader)
+    with pytest.raises(BufferError):
+        room.extend(bytes(100))
+    conn.write_to(b"12345678", conn.local_addr)
+    reader.join()
+    assert room == b"12345678"
+    room.extend(bytes(100))
+
+
+def test_a_bytearray_is_free_after_a_call_that_failed(conn):
+    room = bytearray(8)
+    with pytest.raises(BlockingIOError):
+        conn.read_from(room, socket.MSG_DONTWAIT)
+    conn.set_deadline(1)
+    with pytest.raises(TimeoutError):
+        conn.read_from(room)
+    with pytest.raises(TimeoutError):
+        conn.write_to(room, conn.local_addr)
+    conn.close()
+    for call in (partial(conn.read_from, room), partial(conn.write_to, room, ("127.0.0.1", 9))):
+        with pytest.raises(OSError, match="closed"):
+            call()
+    room.extend(b"x")

@@ -1,0 +1,18 @@
+"""How the interpreter comes into the calls that matter most, and goes: see doors.h."""
+
+from cpython.object cimport PyObject
+
+
+cdef extern from "doors.h":
+    bint ALONE "IPV4_ALONE"
+
+    ctypedef PyObject **Given "ipv4_given"
+    ctypedef object (*Door "ipv4_door")(object self, Given given, Py_ssize_t count, PyObject *names)
+    int open_door "ipv4_open_door"(type owner, const char *name, Door door, Door *behind) except -1
+    object own_method "ipv4_own_method"(type owner, object method)
+    # What a conn gave last, to be given again: owned references.
+    ctypedef struct Results "ipv4_results":
+        PyObject *length
+        PyObject *tuple
+    object as_length "ipv4_as_length"(Results *last, Py_ssize_t n)
+    object received "ipv4_received"(Results *last, Py_ssize_t n, object cm, object src)
