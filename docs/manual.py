@@ -5,6 +5,7 @@ installed, source lines from the repository.
 """
 
 import argparse
+import ast
 import enum
 import functools
 import importlib
@@ -12,6 +13,7 @@ import inspect
 import itertools
 import re
 import sys
+import textwrap
 import zlib
 from pathlib import Path
 
@@ -288,9 +290,6 @@ class Enumeration(Generated):
 
 def member_docs(cls):
     """The string that stands under each member in the source of an enumeration."""
-    import ast
-    import textwrap
-
     body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
     said = {}
     for first, second in itertools.pairwise(body):
@@ -417,6 +416,23 @@ class Functions(Generated):
 
 
 ELSEWHERE = {"features", "new_control_message"}
+
+
+class TypeAliases(Generated):
+    """The names of `ipv4.types`, each with what it stands for and the text below it."""
+
+    def lines(self):
+        import ipv4.types
+
+        body = ast.parse(inspect.getsource(ipv4.types)).body
+        lines = []
+        for first, second in itertools.pairwise(body):
+            if isinstance(first, ast.AnnAssign) and first.target.id in ipv4.types.__all__:
+                lines += [f".. py:data:: ipv4.types.{first.target.id}"]
+                lines += [f"   :value: {ast.unparse(first.value)}", ""]
+                said = inspect.cleandoc(second.value.value)
+                lines += [f"   {line}" for line in said.splitlines()] + [""]
+        return lines
 
 
 class Instructions(Generated):
@@ -724,7 +740,7 @@ def source_of(module):
 @functools.cache
 def places_of(module):
     """Where the classes and functions of a module of ours stand in its source."""
-    path = source_of(module) if module.startswith("ipv4") else None
+    path = source_of(module) if (module or "").startswith("ipv4") else None
     return stubdocs.scan(path) if path else {}
 
 
@@ -745,8 +761,9 @@ def find_module(app, module, fullname):
         home = home_of(owner, parts[-1])
         return home.__module__ if home else None
     found = getattr(getattr(owner, parts[-1], None), "__module__", None)
-    # Whose own names have entries: links back from a module's source have one prefix.
-    return module if found == "ipv4.datagrams" else found
+    # Those of `datagrams` have entries of their own: links back from a module's source have one
+    # prefix. What an alias of `types` stands for is of other modules.
+    return found if (found or "").startswith("ipv4") and found != "ipv4.datagrams" else module
 
 
 def find_source(app, module):
@@ -790,6 +807,7 @@ def setup(app):
         "feature-table": FeatureTable,
         "functions": Functions,
         "instructions": Instructions,
+        "type-aliases": TypeAliases,
         "command": Command,
         "bench-drawing": BenchDrawing,
         "batch-drawing": BatchDrawing,

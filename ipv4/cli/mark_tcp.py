@@ -11,6 +11,7 @@ from contextlib import suppress
 from ipv4 import Conn
 
 from . import arguments, privilege
+from .telling import Teller, add_json
 
 SUMMARY = "a TCP server that marks its segments with a type of service and TTL"
 
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=128,
         help="time to live (default: 128)",
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
         host, port = listener.getsockname()
         with suppress(KeyboardInterrupt):
             # Who reads this may interrupt us at once.
-            print(f"listening on {host}:{port}")
+            tell = Teller(args.json)
+            tell(f"listening on {host}:{port}", "listening", address=host, port=port)
             while True:
                 try:
                     sock, peer = listener.accept()
@@ -87,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
                     time.sleep(0.1)
                     continue
                 serve = threading.Thread(
-                    target=greet, args=(sock, peer, args.tos, args.ttl), daemon=True
+                    target=greet, args=(sock, peer, args.tos, args.ttl, tell), daemon=True
                 )
                 serve.start()
     return 0
@@ -101,11 +104,15 @@ def mark(sock: socket.socket, tos: int, ttl: int) -> Conn:
     return conn
 
 
-def greet(sock: socket.socket, peer: tuple[str, int], tos: int, ttl: int) -> None:
+def greet(sock: socket.socket, peer: tuple[str, int], tos: int, ttl: int, tell: Teller) -> None:
     """Send one client the greeting."""
     with sock, suppress(OSError):  # a client that goes away is its own affair
         conn = mark(sock, tos, ttl)
-        print(f"{peer[0]}:{peer[1]}: tos={conn.tos:#x} ttl={conn.ttl}")
+        address, port = peer
+        tell(
+            f"{address}:{port}: tos={conn.tos:#x} ttl={conn.ttl}",
+            "connection", address=address, port=port, tos=conn.tos, ttl=conn.ttl,
+        )  # fmt: skip
         sock.settimeout(PATIENCE)
         sock.sendall(GREETING)
         # Let the client close first: the last word of a socket that is already gone would be the

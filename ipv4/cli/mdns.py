@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ipv4 import ControlFlags, PacketConn
 
 from . import arguments
+from .telling import Teller, add_json
 
 if TYPE_CHECKING:
     from dns.message import Message
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="a name and its address; .local is added to a name without a dot",
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,17 +68,22 @@ def run(args: argparse.Namespace) -> int:
             " pip install 'ipv4[mdns]'."
         )
     zone = read_zone(args.records)
+    tell, link = Teller(args.json), args.interface.name
     with PacketConn.udp(("0.0.0.0", PORT), reuse_address=True, ttl=255) as conn:
         conn.join_group(GROUP, args.interface)
         conn.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
         try:
             with suppress(KeyboardInterrupt):
                 # Who reads this may interrupt us at once.
-                print(f"answering for {', '.join(map(str, zone))} on {args.interface.name}")
-                serve(conn, args.interface.index, zone)
+                names = [str(name) for name in zone]
+                tell(
+                    f"answering for {', '.join(names)} on {link}",
+                    "answering", names=names, interface=link,
+                )  # fmt: skip
+                serve(conn, args.interface.index, zone, tell)
         finally:
             conn.leave_group(GROUP, args.interface)
-        print(f"left {GROUP} on {args.interface.name}")
+        tell(f"left {GROUP} on {link}", "left", group=GROUP, interface=link)
     return 0
 
 
@@ -95,7 +102,7 @@ def read_zone(records: list[tuple[str, str]]) -> "dict[Name, list[str]]":
     return zone
 
 
-def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]") -> None:
+def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]", tell: Teller) -> None:
     """Answer queries until interrupted."""
     import dns.exception
 
@@ -107,10 +114,11 @@ def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]") -> None
             if error.errno in (errno.EBADF, errno.ENOTSOCK):
                 raise
             # Of this datagram, or of an answer that could not be taken: the next may be sound.
-            print(f"a query was not read: {error.strerror}")
+            tell(f"a query was not read: {error.strerror}", "unread", reason=error.strerror)
             continue
         if cm is None or str(cm.dst) != GROUP or cm.ifindex != ifindex or peer[1] == PORT:
             continue
+        who = dict(zip(("address", "port"), peer, strict=True))
         response = answer(bytes(buffer[:n]), zone)
         if response is None:
             continue
@@ -118,13 +126,15 @@ def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]") -> None
             # reply() answers from where the query came in: our address on that interface.
             conn.write_to(response.to_wire(max_size=LONGEST_ANSWER), peer, cm.reply())
         except dns.exception.TooBig:
-            print(f"{peer[0]}:{peer[1]} not answered: its answer would outgrow a datagram")
+            reason = "its answer would outgrow a datagram"
+            tell(f"{peer[0]}:{peer[1]} not answered: {reason}", "unanswered", reason=reason, **who)
             continue
         except OSError as error:
-            print(f"{peer[0]}:{peer[1]} not answered: {error.strerror}")
+            reason = error.strerror
+            tell(f"{peer[0]}:{peer[1]} not answered: {reason}", "unanswered", reason=reason, **who)
             continue
         for rrset in response.answer:
-            print(f"{peer[0]}:{peer[1]} asked for {rrset.name}")
+            tell(f"{peer[0]}:{peer[1]} asked for {rrset.name}", "asked", name=rrset.name, **who)
 
 
 def answer(wire: bytes, zone: "dict[Name, list[str]]") -> "Message | None":

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from ipv4 import ControlFlags, ControlMessage, Header, Interface, RawConn
 
 from . import arguments, ifreq, ospf, privilege
+from .telling import Teller, add_json
 
 SUMMARY = "greet the OSPF routers of a link, and list them"
 
@@ -80,11 +81,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.integer(1, 1 << 31),
         help="end when the interval after the N-th Hello is over (default: go on)",
     )
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Join the routers' group, and send and hear Hellos until interrupted."""
-    interface = args.interface
+    interface, tell = args.interface, Teller(args.json)
     address = ifreq.interface_address(interface.name)
     hello = ospf.Hello(
         router_id=args.router_id or address,
@@ -103,15 +105,19 @@ def run(args: argparse.Namespace) -> int:
         try:
             with suppress(KeyboardInterrupt):
                 # Who reads this may interrupt us at once.
-                print(
+                tell(
                     f"router {hello.router_id} in area {hello.area_id} on {interface.name},"
                     f" mask {hello.mask}, hello {hello.hello_interval} s,"
-                    f" dead {hello.dead_interval} s"
-                )
-                Speaker(conn, interface, address, hello).speak(args.count)
+                    f" dead {hello.dead_interval} s",
+                    "speaking", router=hello.router_id, area=hello.area_id,
+                    interface=interface.name, mask=hello.mask,
+                    hello_interval=hello.hello_interval, dead_interval=hello.dead_interval,
+                )  # fmt: skip
+                Speaker(conn, interface, address, hello, tell).speak(args.count)
         finally:
             conn.leave_group(ospf.ALL_SPF_ROUTERS, interface)
-        print(f"left {ospf.ALL_SPF_ROUTERS} on {interface.name}")
+        group = ospf.ALL_SPF_ROUTERS
+        tell(f"left {group} on {interface.name}", "left", group=group, interface=interface.name)
     return 0
 
 
@@ -128,12 +134,18 @@ class Speaker:
     """Sends our Hellos on time, and keeps the neighbours that are heard in between."""
 
     def __init__(
-        self, conn: RawConn, interface: Interface, address: IPv4Address, hello: ospf.Hello
+        self,
+        conn: RawConn,
+        interface: Interface,
+        address: IPv4Address,
+        hello: ospf.Hello,
+        tell: Teller,
     ) -> None:
         self.conn = conn
         self.interface = interface
         self.address = address
         self.hello = hello
+        self.tell = tell
         self.neighbors: dict[IPv4Address, Neighbor] = {}  # by address, as on any broadcast link
         self.refused: dict[IPv4Address, str] = {}
 
@@ -168,7 +180,7 @@ class Speaker:
         try:
             self.conn.write_to(ospf.ip_header(packet), packet, way_out)
         except OSError as error:  # the link may be down for a while; the next Hello tries again
-            print(f"Hello not sent: {error.strerror}")
+            self.tell(f"Hello not sent: {error.strerror}", "unsent", reason=error.strerror)
 
     def receive(self, header: Header, payload: memoryview, cm: ControlMessage) -> None:
         """Take in one OSPF packet."""
@@ -190,7 +202,10 @@ class Speaker:
             if self.refused.get(sender) != str(error):
                 if len(self.refused) == MOST:
                     self.refused.clear()
-                print(f"{sender} is no neighbour: {error}")
+                self.tell(
+                    f"{sender} is no neighbour: {error}",
+                    "refused", address=sender, reason=str(error),
+                )  # fmt: skip
                 self.refused[sender] = str(error)
             return
         self.refused.pop(sender, None)
@@ -200,10 +215,12 @@ class Speaker:
             return
         if known is None or (known.state, known.router_id) != (state, hello.router_id):
             before = known.state if known else "Down"
-            print(
+            self.tell(
                 f"neighbour {hello.router_id} at {sender}: {before} -> {state}"
-                f" (priority {hello.priority}, designated router {hello.designated_router})"
-            )
+                f" (priority {hello.priority}, designated router {hello.designated_router})",
+                "neighbour", router=hello.router_id, address=sender, before=before, state=state,
+                priority=hello.priority, designated_router=hello.designated_router,
+            )  # fmt: skip
         expires = time.monotonic() + self.hello.dead_interval
         self.neighbors[sender] = Neighbor(hello.router_id, state, expires)
 
@@ -224,7 +241,9 @@ class Speaker:
         for address, neighbor in list(self.neighbors.items()):
             if neighbor.expires <= now:
                 del self.neighbors[address]
-                print(
+                self.tell(
                     f"neighbour {neighbor.router_id} at {address}: {neighbor.state} -> Down"
-                    f" (silent for {self.hello.dead_interval} s)"
-                )
+                    f" (silent for {self.hello.dead_interval} s)",
+                    "neighbour", router=neighbor.router_id, address=address,
+                    before=neighbor.state, state="Down",
+                )  # fmt: skip

@@ -1,5 +1,6 @@
 """`ipv4 mark-tcp`: what its segments carry, as a capture shows it."""
 
+import json
 import socket
 import subprocess
 import time
@@ -59,6 +60,18 @@ def test_every_segment_is_marked(pair, args, marked):
 
 
 @pytest.mark.needs("tshark")
+def test_events_as_json(pair):
+    with Program(pair.a, "mark-tcp", "--listen", "0.0.0.0:0", "--json") as program:
+        listening = json.loads(program.expect(r"^\{.*\}$")[0])
+        assert read_greeting(pair.b, listening["port"]) == GREETING
+        program.expect('"connection"')
+        assert program.interrupt() == 0
+    connection = json.loads(program.lines[1])
+    assert connection.pop("port") > 0
+    assert listening == {"event": "listening", "address": "0.0.0.0", "port": listening["port"]}
+    assert connection == {"event": "connection", "address": "10.1.0.2", "tos": 0x28, "ttl": 128}
+
+
 def test_decoder_finds_nothing_wrong(pair):
     with Program(pair.a, "mark-tcp", "--listen", "10.1.0.1:1024") as program:
         program.expect(r"^listening on 10\.1\.0\.1:1024$")

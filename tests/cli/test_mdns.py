@@ -1,5 +1,6 @@
 """`ipv4 mdns` asked by a real client (dig), by an independent encoder, and by bad company."""
 
+import json
 import random
 import signal
 import socket
@@ -281,6 +282,19 @@ def test_interrupt_leaves_the_group(pair, sign):
         eventually(lambda: group in pair.a.proc("igmp"))
         assert program.interrupt(sign) == 0
     assert group not in pair.a.proc("igmp")
+
+
+def test_events_as_json(pair, client):
+    pair.b.add_route("224.0.0.0/4", iface="eth0")
+    with Program(pair.a, "mdns", "eth0", "printer=192.0.2.7", "--json") as program:
+        program.expect('"answering"')
+        assert ask(client, query("printer.local").to_wire())
+        program.expect('"asked"')
+        assert program.interrupt() == 0
+    first, asked, last = map(json.loads, program.lines)
+    assert first == {"event": "answering", "names": ["printer.local."], "interface": "eth0"}
+    assert (asked["name"], asked["address"]) == ("printer.local.", "10.1.0.2")
+    assert last == {"event": "left", "group": GROUP, "interface": "eth0"}
 
 
 def test_stands_beside_another_responder(pair):

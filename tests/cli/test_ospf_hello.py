@@ -1,5 +1,6 @@
 """`ipv4 ospf-hello` beside a real router (BIRD) and a real decoder (tshark)."""
 
+import json
 import random
 import re
 import signal
@@ -152,6 +153,22 @@ def test_two_of_the_command_see_each_other_and_list_whom_they_hear(pair):
     heard = {(hello.router_id, hello.neighbors) for hello in hellos_in(seen)}
     one_id, two_id = IPv4Address("10.1.0.1"), IPv4Address("10.1.0.2")
     assert {(one_id, ()), (one_id, (two_id,)), (two_id, (one_id,))} <= heard
+
+
+def test_events_as_json(pair):
+    with (
+        Program(pair.b, "ospf-hello", "eth0", *FAST) as other,
+        Program(pair.a, "ospf-hello", "eth0", *FAST, "--json") as program,
+    ):
+        program.expect('"2-Way"')
+        assert program.interrupt() == 0
+        assert other.interrupt() == 0
+    events = [json.loads(line) for line in program.lines]
+    assert events[0]["event"] == "speaking"
+    assert (events[0]["router"], events[0]["hello_interval"]) == ("10.1.0.1", 1)
+    found = [each for each in events if each["event"] == "neighbour"]
+    assert (found[-1]["address"], found[-1]["state"]) == ("10.1.0.2", "2-Way")
+    assert events[-1] == {"event": "left", "group": "224.0.0.5", "interface": "eth0"}
 
 
 @pytest.mark.parametrize(
