@@ -425,10 +425,10 @@ class TypeAliases(Generated):
         import ipv4.types
 
         body = ast.parse(inspect.getsource(ipv4.types)).body
-        lines = []
+        lines = [".. py:module:: ipv4.types", ""]
         for first, second in itertools.pairwise(body):
             if isinstance(first, ast.AnnAssign) and first.target.id in ipv4.types.__all__:
-                lines += [f".. py:data:: ipv4.types.{first.target.id}"]
+                lines += [f".. py:data:: {first.target.id}"]
                 lines += [f"   :value: {ast.unparse(first.value)}", ""]
                 said = inspect.cleandoc(second.value.value)
                 lines += [f"   {line}" for line in said.splitlines()] + [""]
