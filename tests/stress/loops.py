@@ -3,14 +3,16 @@ queue and forks, on three loops; what was sent is accounted for.
 
     python tests/stress/loops.py [--seconds 300]
 
-Each datagram bears a number; at the end of a slice each has been received once, or lies unread in
-the queue, and every one that went to a port where nobody listens was reported once.
+Each datagram bears a number; at the end of a round each has been received once, every one that went
+to a port where nobody listens was reported once, every deadline has ended the call that waited for
+it, and every task was told of the end.
 """
 
 import asyncio
 import collections
 import contextlib
 import errno
+import math
 import os
 import random
 import struct
@@ -20,14 +22,20 @@ import time
 import traceback
 
 import anyio
+import anyio._backends._asyncio
+import anyio._backends._trio  # here and not anew in each slice: it takes most of one
+import trio
+import uvloop
 from driver import run
 
-from ipv4 import MessageBatch
+from ipv4 import MessageBatch, PacketConn
 from ipv4.aio import AsyncPacketConn
 
 NUMBER = struct.Struct("=Q")
 WINDOW = 100  # datagrams under way: the receive buffer must hold them
 NOBODY = ("127.0.0.1", 1)
+ROUND = 0.3  # seconds for which conns are open
+PATIENCE = 20  # seconds after which a round has hung
 
 
 class Books:
@@ -36,7 +44,7 @@ class Books:
     def __init__(self):
         self.sent = self.refused = 0
         self.received = collections.Counter()
-        self.reported = self.timeouts = self.told = self.readers = 0
+        self.reported = self.timeouts = self.told = self.readers = self.ended = self.rounds = 0
 
     def under_way(self):
         return self.sent - len(self.received)
@@ -64,13 +72,27 @@ async def read(aconn, books, choose):
             await anyio.lowlevel.checkpoint()
 
 
-async def reader(aconn, books, choose, until):
-    """A task that reads, and is cancelled again and again."""
+async def reader(aconn, books, choose, patient=False):
+    """A task that reads by wrappers of its own, and is cancelled again and again unless patient."""
     books.readers += 1
     try:
         while True:
-            with anyio.move_on_after(choose.random() * 0.01):
+            with anyio.move_on_after(math.inf if patient else choose.random() * 0.01):
                 await read(AsyncPacketConn(aconn.conn), books, choose)
+    except OSError as error:
+        assert error.errno == errno.EBADF, error
+        books.told += 1
+
+
+async def waiter(quiet, books):
+    """A task that waits for what never comes: each time until a deadline."""
+    books.readers += 1
+    try:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await quiet.read_from(bytearray(1))
+            books.ended += 1
+            await anyio.lowlevel.checkpoint()
     except OSError as error:
         assert error.errno == errno.EBADF, error
         books.told += 1
@@ -115,14 +137,23 @@ def fork(conn):
 
 async def work(seed, until, books):
     choose = random.Random(seed)
-    aconn = AsyncPacketConn.udp(("127.0.0.1", 0), receive_buffer=1 << 22)
-    faulty = AsyncPacketConn.udp(("127.0.0.1", 0), receive_errors=True)
+    while time.monotonic() < until:
+        with anyio.fail_after(PATIENCE):
+            await one_round(choose, min(until, time.monotonic() + ROUND), books)
+
+
+async def one_round(choose, until, books):
+    """Open conns, under the numbers that the last round's had, and close them under all calls."""
+    aconn = AsyncPacketConn(PacketConn.udp(("127.0.0.1", 0), receive_buffer=1 << 22))
+    faulty = AsyncPacketConn(PacketConn.udp(("127.0.0.1", 0), receive_errors=True))
+    quiet = AsyncPacketConn(PacketConn.udp(("127.0.0.1", 0)))
     here = aconn.local_addr
     async with anyio.create_task_group() as group:
-        for _ in range(3):
-            group.start_soon(reader, aconn, books, random.Random(choose.random()), until)
+        for patient in (False, False, False, True, True):
+            group.start_soon(reader, aconn, books, random.Random(choose.random()), patient)
         group.start_soon(report, faulty, books)
-        group.start_soon(reader, faulty, books, random.Random(choose.random()), until)
+        group.start_soon(reader, faulty, books, random.Random(choose.random()))
+        group.start_soon(waiter, quiet, books)
         while time.monotonic() < until:
             for _ in range(choose.randrange(20)):
                 if books.under_way() < WINDOW:
@@ -138,31 +169,34 @@ async def work(seed, until, books):
                 aconn.set_read_deadline(None)
             elif chance < 0.21:
                 fork(faulty.conn)
+            elif chance < 0.25:
+                ended = books.ended
+                quiet.set_read_deadline(time.monotonic() + choose.random() * 0.001)
+                while books.ended == ended:
+                    await anyio.lowlevel.checkpoint()
+                quiet.set_read_deadline(None)
             await anyio.lowlevel.checkpoint()
         aconn.set_read_deadline(None)
-        with anyio.fail_after(10):
-            while books.under_way() or books.reported < books.refused:
-                await anyio.sleep(0.001)
+        while books.under_way() or books.reported < books.refused:
+            await anyio.sleep(0.001)
+        conns = [each.conn for each in (aconn, faulty, quiet)]
         if choose.randrange(2):
-            closers = [threading.Thread(target=each.conn.close) for each in (aconn, faulty)]
+            closers = [threading.Thread(target=each.close) for each in conns]
             for each in closers:
                 each.start()
             for each in closers:
                 each.join()
         else:
-            aconn.conn.close()
-            faulty.close()
+            for each in conns:
+                each.close()
+    books.rounds += 1
 
 
 def world(start):
     def run_slice(seed, until):
         books = Books()
 
-        async def main():
-            with anyio.fail_after(until - time.monotonic() + 20):
-                await work(seed, until, books)
-
-        start(main)
+        start(lambda: work(seed, until, books))
         assert books.told == books.readers, f"{books.readers - books.told} readers were not told"
         doubled = [number for number, count in books.received.items() if count > 1]
         assert not doubled, f"received twice: {doubled[:10]}"
@@ -172,28 +206,17 @@ def world(start):
             "sent": books.sent,
             "received": len(books.received),
             "reported": books.reported,
-            "timeouts": books.timeouts,
+            "timeouts": books.timeouts + books.ended,
+            "rounds": books.rounds,
         }
 
     return run_slice
 
 
-def on_uvloop(main):
-    import uvloop
-
-    uvloop.run(main())
-
-
-def on_trio(main):
-    import trio
-
-    trio.run(main)
-
-
 WORLDS = {
     "asyncio": world(lambda main: asyncio.run(main())),
-    "uvloop": world(on_uvloop),
-    "trio": world(on_trio),
+    "uvloop": world(lambda main: uvloop.run(main())),
+    "trio": world(trio.run),
 }
 
 if __name__ == "__main__":
