@@ -1,31 +1,20 @@
 """Datagram endpoints: what asyncio's own, uvloop's own and ours do alike, and what ours adds."""
 
 import asyncio
-import contextlib
 import errno
 import gc
 import socket
 import warnings
 
 import pytest
+from support.loops import warm_uvloop
 
 from ipv4 import ControlFlags, ControlMessage, PacketConn
 from ipv4.aio import AsyncPacketConn, create_datagram_endpoint
 
+__all__ = ["warm_uvloop"]  # a fixture
+
 KINDS = ["asyncio", "uvloop", "ours on asyncio", "ours on uvloop"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def warm_uvloop():
-    """uvloop opens a pipe and starts threads that look up addresses, once for the process."""
-
-    async def look_up():
-        await asyncio.get_running_loop().getaddrinfo(*HERE)
-
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        uvloop.run(look_up())
 
 
 def run(kind, main):

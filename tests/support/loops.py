@@ -10,11 +10,17 @@ LOOPS = ["asyncio", "debug", "uvloop", "trio"]
 
 @pytest.fixture(scope="module", autouse=True)
 def warm_uvloop():
-    """uvloop opens a pipe once for the whole process: before anybody counts descriptors."""
+    """uvloop opens a pipe and starts threads that look up addresses, once for the whole process:
+    before anybody counts descriptors.
+    """
+
+    async def look_up():
+        await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 0)
+
     with contextlib.suppress(ImportError):
         import uvloop
 
-        uvloop.run(asyncio.sleep(0))
+        uvloop.run(look_up())
 
 
 def run_on(loop, work, *args):
