@@ -182,6 +182,45 @@ def test_dhcp(pair, tmp_path):
     assert ended(server) == ""
 
 
+KEEPALIVED = """
+global_defs {
+    vrrp_version 3
+}
+vrrp_instance shared {
+    interface eth0
+    virtual_router_id 51
+    priority 100
+    advert_int 1
+    virtual_ipaddress {
+        10.1.0.100/24
+    }
+}
+"""
+
+
+@pytest.mark.needs("keepalived")
+@pytest.mark.root
+def test_vrrp(pair, tmp_path):
+    """keepalived gives the address up to who advertises more, and takes it when that resigns."""
+    file = tmp_path / "keepalived.conf"
+    file.write_text(KEEPALIVED)
+    file.chmod(0o644)
+    argv = ["keepalived", "--vrrp", "--dont-fork", "--log-console", "--use-file", str(file)]
+    argv += [f"--{name}={tmp_path / name}" for name in ("pid", "vrrp_pid")]
+    daemon = pair.b.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def has_address():
+        return "10.1.0.100" in pair.b.proc("fib_trie")
+
+    eventually(has_address, timeout=20, what="keepalived is master")
+    ours = run_on(pair.a, "vrrp", tmp_path)
+    eventually(lambda: not has_address(), timeout=20, what="keepalived gave up")
+    assert ended(ours) == NAMED["vrrp"].shown + "\n"
+    eventually(has_address, what="keepalived is master again")
+    daemon.terminate()
+    daemon.communicate(timeout=10)
+
+
 def test_vrf(pair, tmp_path):
     try:
         pair.b.add_link("blue", "vrf", vrf_table=100)
