@@ -91,6 +91,16 @@ async def protocol(count, create=None):
     transport.abort()
 
 
+async def endpoint(count):
+    """This library: a datagram protocol over `ipv4.aio.create_datagram_endpoint`."""
+    from ipv4.aio import create_datagram_endpoint
+
+    async def create(_, factory, sock):
+        return await create_datagram_endpoint(factory, sock=sock)
+
+    await protocol(count, create)
+
+
 async def fastnet(count):
     """aiofastnet's transport on asyncio's loop."""
     import aiofastnet
@@ -108,6 +118,8 @@ def on_uvloop(main):
 RECEIVERS = {
     "ours on asyncio": (asyncio.run, batches),
     "ours on uvloop": (on_uvloop, batches),
+    "our endpoint on asyncio": (asyncio.run, endpoint),
+    "our endpoint on uvloop": (on_uvloop, endpoint),
     "asyncio": (asyncio.run, protocol),
     "uvloop": (on_uvloop, protocol),
     "aiofastnet": (asyncio.run, fastnet),
@@ -186,15 +198,24 @@ def measure_all(rounds, count, work, results, clock):
                 gone.add(name)
             else:
                 times[name].append(spent)
-    for ours, loop, goal in (
-        ("ours on asyncio", "asyncio", 1 / 6),
-        ("ours on uvloop", "uvloop", 1 / 2),
-    ):
-        for other, limit in (("C", 1.1), (loop, goal), ("aiofastnet", None)):
-            shared = min(len(times[ours]), len(times[other]))  # the last round may be cut
-            if shared:
-                values = ratios(times[ours][:shared], times[other][:shared])
-                results.rows.append(row(PART, ours, other, values, limit))
+    for ours, other, limit in GOALS:
+        shared = min(len(times[ours]), len(times[other]))  # the last round may be cut
+        if shared:
+            values = ratios(times[ours][:shared], times[other][:shared])
+            results.rows.append(row(PART, ours, other, values, limit))
+
+
+GOALS = (
+    ("ours on asyncio", "C", 1.1),
+    ("ours on asyncio", "asyncio", 1 / 6),
+    ("ours on asyncio", "aiofastnet", None),
+    ("ours on uvloop", "C", 1.1),
+    ("ours on uvloop", "uvloop", 1 / 2),
+    ("ours on uvloop", "aiofastnet", None),
+    ("our endpoint on asyncio", "asyncio", 1 / 2),
+    ("our endpoint on asyncio", "aiofastnet", None),
+    ("our endpoint on uvloop", "uvloop", 1 / 2),
+)
 
 
 if __name__ == "__main__":

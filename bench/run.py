@@ -23,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # -P keeps this folder out too
 
 import count
+import endpoints
 import flood
 import packets
 import system
@@ -31,7 +32,7 @@ from host import Clock, Failed, build, own_network
 from report import show
 
 KEPT = Path(__file__).resolve().with_name("batch.svg")
-PARTS = ("packets", "instructions", "system", "flood")
+PARTS = ("packets", "instructions", "system", "flood", "endpoints")
 
 
 class Results:
@@ -75,6 +76,9 @@ def measure(options, work, clock, results):
     if "flood" in options.only:
         with results.part("flood"):
             flood.measure_all(rounds, 200_000 // scale, work, results, clock)
+    if "endpoints" in options.only:
+        with results.part("endpoints"):
+            endpoints.measure_all(rounds, scale, results, clock)
 
 
 def machine():

@@ -227,6 +227,45 @@ def busy_polling(rounds):
     yield row(PART, "round trip, busy_poll=50", "without", found)
 
 
+# Answers
+
+
+def echo_time(flags, batches=400, size=64):
+    """Seconds of a server that reads a batch and sends it back; with flags, from where it came."""
+    import ipv4
+
+    with ipv4.PacketConn.udp(("0.0.0.0", 0)) as server, ipv4.PacketConn.udp() as client:
+        server.set_control_message(flags, bool(flags))
+        batch, out = ipv4.MessageBatch(size, SIZE, flags), ipv4.MessageBatch(size, SIZE)
+        for message in out:
+            message.addr = ("127.0.0.2", server.local_addr[1])
+        spent = 0.0
+        for _ in range(batches):
+            client.write_batch(out)
+            start = time.perf_counter()
+            n = server.read_batch(batch)
+            if flags:
+                batch.reply(n)
+            server.write_batch(batch[:n])
+            spent += time.perf_counter() - start
+            if client.read_batch(out) != size:
+                raise SystemExit("an answer is missing")
+            if flags and out[size - 1].addr != out[0].addr:
+                raise SystemExit("an answer came from elsewhere")
+            for message in out if not flags else ():
+                message.addr = ("127.0.0.2", server.local_addr[1])
+        return spent
+
+
+def answers(rounds):
+    """A batch server that answers from the asked address, beside one that does not care."""
+    import ipv4
+
+    told = ipv4.ControlFlags.DST | ipv4.ControlFlags.INTERFACE
+    ratios = [echo_time(told) / echo_time(0) for _ in range(rounds)]
+    yield row(PART, "echo of 64 by batch.reply", "plain batch", ratios, 1.25)
+
+
 # Growth and memory
 
 
@@ -326,6 +365,7 @@ def measure(rounds, results, clock):
         "queues": queues,
         "processes": lambda: processes(rounds),
         "busy polling": lambda: busy_polling(rounds),
+        "answers": lambda: answers(rounds),
         "growth": lambda: growth(rounds),
         "crowd": lambda: crowd(rounds),
         "memory": memory,

@@ -86,7 +86,7 @@ def test_when_no_time_is_left_nothing_is_begun():
     done = run(BENCH, "--minutes", "0")
     assert time.monotonic() - started < 60
     assert done.returncode == 0, done.stderr
-    for part in ("packets", "instructions", "system", "flood"):
+    for part in ("packets", "instructions", "system", "flood", "endpoints"):
         assert re.search(rf"^missing: .*{part}.*: no time was left", done.stdout, re.MULTILINE)
 
 
