@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from support import eventually
 
 from ipv4 import Conn, PacketConn, RawConn
 
@@ -57,6 +58,47 @@ def test_a_number_is_owned_and_closed(as_number):
         assert conn.fileno() == number
     with pytest.raises(OSError):
         os.fstat(number)
+
+
+ACTIVATED = """
+import os
+from ipv4 import ControlFlags, PacketConn
+
+assert os.environ["LISTEN_FDS"] == "1" and os.environ["LISTEN_PID"] == str(os.getpid())
+with PacketConn(3) as conn:  # SD_LISTEN_FDS_START
+    conn.set_control_message(ControlFlags.DST | ControlFlags.INTERFACE, True)
+    conn.timeout = 20
+    data, cm, src = conn.receive()  # what woke systemd came before the flags were set
+    conn.write_to(data.upper(), src, cm and cm.reply())
+"""
+
+
+@pytest.mark.needs("systemd-socket-activate")
+def test_systemd_hands_over_a_descriptor(tmp_path):
+    with inet() as spare:
+        spare.bind(("127.0.0.1", 0))
+        there = spare.getsockname()
+    program = tmp_path / "activated.py"
+    program.write_text(ACTIVATED)
+    argv = ["systemd-socket-activate", "--datagram", f"--listen={there[0]}:{there[1]}"]
+    argv += [f"--setenv={name}={value}" for name, value in os.environ.items()]
+    activating = subprocess.Popen([*argv, sys.executable, "-P", str(program)])
+    try:
+        with PacketConn.udp(("127.0.0.1", 0)) as client:
+
+            def answered():
+                client.write_to(b"wake", there)
+                try:
+                    return client.receive()[::2] == (b"WAKE", there)
+                except TimeoutError:
+                    return False
+
+            client.timeout = 0.5
+            eventually(answered, timeout=20, what="the activated program answers")
+        assert activating.wait(20) == 0
+    finally:
+        activating.kill()
+        activating.wait()
 
 
 def test_a_number_whose_conn_is_gone_is_closed():
