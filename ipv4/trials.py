@@ -92,6 +92,18 @@ def _batch():
             raise NotImplementedError("recvmmsg and sendmmsg are not available here")
 
 
+def _coalesce():
+    with _loopback() as conn:
+        conn.coalesce = True
+        if conn._sends_singly():
+            raise NotImplementedError("sendmmsg is not available here")
+        pair = [Message([b"1"], addr=conn.local_addr) for _ in range(2)]
+        for _ in range(20):  # refusals after which it is given up
+            conn.write_batch(pair)
+        if not conn.coalescing:
+            raise OSError(5, "Input/output error: joined messages refused by the loopback")
+
+
 def _raw():
     return RawConn.ip(socket.IPPROTO_ICMP, "127.0.0.1")
 
@@ -207,6 +219,9 @@ FEATURES = {
     ),
     "send segments (UDP_SEGMENT)": Feature(
         _send(segment_size=1), "ControlMessage.segment_size", "Linux 4.18"
+    ),
+    "join messages of a batch (coalesce)": Feature(
+        _coalesce, "coalesce: batches at the speed of segmentation", "Linux 4.18"
     ),
     "timestamping": Feature(
         _timestamping, "set_timestamping: transmit and hardware stamps", "Linux 3.17"

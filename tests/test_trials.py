@@ -221,4 +221,6 @@ def test_features():
     assert found["batches"] is None or isinstance(found["batches"], NotImplementedError)
     assert found["receive TTL"] is None
     assert found["send segments (UDP_SEGMENT)"] is None
+    joined = found["join messages of a batch (coalesce)"]
+    assert joined is None or isinstance(joined, NotImplementedError)
     assert isinstance(without_privilege(ipv4.features)["raw sockets"], PermissionError)

@@ -65,6 +65,7 @@ GROUPS = {
         "send TOS per packet",
         "send options per packet",
         "send segments (UDP_SEGMENT)",
+        "join messages of a batch (coalesce)",
         "options of every packet",
         "path MTU discovery",
         "mark",
