@@ -1,10 +1,12 @@
 """Every program on every page runs, and prints what the page says it prints."""
 
+import ast
 import doctest
 import errno
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import os
 import re
@@ -367,6 +369,19 @@ def test_editors_find_a_docstring_at_every_public_name(tmp_path):
         if symbol["isExported"]
         and any("ocstring" in each["message"] for each in symbol["diagnostics"])
     ]
+    assert bare == []
+
+
+def test_every_member_of_every_enumeration_has_its_meaning():
+    bare = []
+    for file in "constants.py", "bpf/opcodes.py":
+        for cls in ast.parse((ROOT / "ipv4" / file).read_text()).body:
+            if not isinstance(cls, ast.ClassDef):
+                continue
+            for first, second in itertools.pairwise([*cls.body, None]):
+                text = isinstance(second, ast.Expr) and getattr(second.value, "value", None)
+                if isinstance(first, ast.Assign) and not isinstance(text, str):
+                    bare.append(f"{cls.name}.{first.targets[0].id}")
     assert bare == []
 
 
