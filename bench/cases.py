@@ -48,7 +48,7 @@ class Ours:
         self.ipv4 = ipv4
         self.conn = ipv4.PacketConn.udp(("127.0.0.1", 0))
         self.plain_conn = None
-        self.sends_singly = self.conn._sends_singly()  # the portable build
+        self.moves_one_a_call = self.conn._moves_one_a_call()  # the portable build
         self.here = self.conn.local_addr
         self.told = ipv4.ControlMessage(src="127.0.0.1", ifindex=1)
         self.flags = ipv4.ControlFlags.TTL | ipv4.ControlFlags.INTERFACE
@@ -379,7 +379,7 @@ class Ours:
 class Stdlib:
     """The standard library: `socket` and `struct`."""
 
-    sends_singly = False
+    moves_one_a_call = False
 
     def __init__(self):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -502,7 +502,7 @@ class Stdlib:
 class Floor:
     """What CPython itself costs: methods of our signatures that make the system call alone."""
 
-    sends_singly = False
+    moves_one_a_call = False
 
     def __init__(self, payload=PAYLOAD):
         folder = os.environ.get("IPV4_BENCH_FLOOR")
@@ -594,7 +594,7 @@ class Floor:
 class Dpkt:
     """dpkt, for the header."""
 
-    sends_singly = False
+    moves_one_a_call = False
 
     def __init__(self):
         from dpkt.ip import IP
@@ -639,7 +639,7 @@ CONTENDERS = {"ours": Ours, "floor": Floor, "stdlib": Stdlib, "dpkt": Dpkt}
 def run(contender, name, count):
     """One case by its name, ``method`` or ``method_argument``; None when there is none such."""
     method, _, argument = name.rpartition("_")
-    if name.startswith(("batch", "half")) and contender.sends_singly:
+    if name.startswith(("batch", "half")) and contender.moves_one_a_call:
         return None
     if method in ("batch_list", "batch_ring", "batch", "checksum"):
         call = getattr(contender, method, None)

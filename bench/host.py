@@ -124,7 +124,7 @@ def build(work):
     else:
         missing["the floor"] = why
     with ipv4.PacketConn.udp() as conn:
-        if conn._sends_singly():
+        if conn._moves_one_a_call():
             missing["our batches"] = "this is a build that moves one message a call"
     try:
         import dpkt  # noqa: F401

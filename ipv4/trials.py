@@ -88,7 +88,7 @@ def _send(**told):
 def _batch():
     with _loopback() as conn:
         conn.write_batch([Message([b"1"], addr=conn.local_addr) for _ in range(2)])
-        if conn._sends_singly():
+        if conn._moves_one_a_call():
             raise NotImplementedError("recvmmsg and sendmmsg are not available here")
 
 

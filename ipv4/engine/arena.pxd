@@ -5,6 +5,12 @@ from ..wire.address cimport Peers
 from ..wire.cmsg cimport Told
 
 
+cdef enum:
+    # Of a batch, so that their product stays far below what 64 bits count.
+    MAX_COUNT = 1 << 24
+    MAX_SIZE = 1 << 30  # bytes of a slot
+
+
 cdef struct Span:
     # Slots of an arena that one call has in flight; the arena keeps it in a list meanwhile.
     size_t start

@@ -26,10 +26,6 @@ from ..wire.address cimport forget_peers, peer_of
 from ..wire.cmsg cimport Told, put, read_told
 from .process cimport generation, survives, this_thread
 
-cdef enum:
-    MAX_COUNT = 1 << 24
-    MAX_SIZE = 1 << 30
-
 
 @cython.final
 @cython.no_gc

@@ -47,7 +47,7 @@ cdef enum:
 cdef class Batches(Segments):
     """Reads and writes of many datagrams."""
 
-    def _sends_singly(self):
+    def _moves_one_a_call(self):
         """Whether batches go one system call a message, for lack of recvmmsg and sendmmsg."""
         return self.without_mmsg or not (c.HAVE_RECVMMSG and c.HAVE_SENDMMSG)
 

@@ -28,12 +28,10 @@ from ..wire.cmsg cimport (
     walk_over,
 )
 from ..wire.control cimport answers_to
-from .arena cimport Arena, Column, Span
+from .arena cimport MAX_COUNT, MAX_SIZE, Arena, Column, Span
 from .message cimport slot
 
 cdef enum:
-    MAX_COUNT = 1 << 24
-    MAX_SIZE = 1 << 30
     COPY_BYTES = 16384  # from here on other threads may run while payloads are copied
 
 

@@ -49,7 +49,7 @@ from .cmsg cimport (
     step,
     walk_over,
 )
-from .fields cimport PyMemberDef, member, plain_attribute
+from .fields cimport PyMemberDef, expose_field, object_field
 from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl, sockaddr_in
 
 cdef extern from *:
@@ -656,10 +656,11 @@ cdef size_t encode_for(const System *by, ControlMessage cm, unsigned char *out) 
 
 cdef PyMemberDef TTL_FIELD, IFINDEX_FIELD
 cdef ControlMessage _any = ControlMessage()
-TTL_FIELD = member(b"ttl", ttl_offset(_any), b"Received TTL, 0-255; 0 when none came.")
-IFINDEX_FIELD = member(b"ifindex", ifindex_offset(_any), b"Index of the interface, 0 when none.")
-plain_attribute(ControlMessage, &TTL_FIELD)
-plain_attribute(ControlMessage, &IFINDEX_FIELD)
+TTL_FIELD = object_field(b"ttl", ttl_offset(_any), b"Received TTL, 0-255; 0 when none came.")
+IFINDEX_FIELD = object_field(
+    b"ifindex", ifindex_offset(_any), b"Index of the interface, 0 when none.")
+expose_field(ControlMessage, &TTL_FIELD)
+expose_field(ControlMessage, &IFINDEX_FIELD)
 
 
 def rebuild(values, uint32_t from_kernel):

@@ -32,8 +32,8 @@ cdef extern from "Python.h":
     PyObject *PyDescr_NewMember(type owner, PyMemberDef *field) except NULL
 
 
-cdef inline PyMemberDef member(const char *name, Py_ssize_t offset, const char *doc) noexcept:
-    """Description of a field of a class that holds an object, for `plain_attribute`."""
+cdef inline PyMemberDef object_field(const char *name, Py_ssize_t offset, const char *doc) noexcept:
+    """Description of a field of a class that holds an object, for `expose_field`."""
     cdef PyMemberDef field
     field.name = name
     field.type = T_OBJECT_EX
@@ -43,7 +43,7 @@ cdef inline PyMemberDef member(const char *name, Py_ssize_t offset, const char *
     return field
 
 
-cdef inline int plain_attribute(type owner, PyMemberDef *field) except -1:
+cdef inline int expose_field(type owner, PyMemberDef *field) except -1:
     """Let the interpreter read a field by its offset, without calling a getter.
 
     That is a tenth of the instructions of a property. The field always holds an object, and the

@@ -103,7 +103,7 @@ def test_nothing_to_do_is_zero_and_nothing_there_is_an_error(conn):
 def test_a_batch_that_went_partly_returns_its_count_and_the_rest_can_be_sent_again(conn):
     out = [Message(b"%d" % i, addr=conn.local_addr) for i in range(5)]
     out[3].addr = ("127.0.0.1", 0)  # the kernel refuses port 0
-    at_once = not conn._sends_singly()
+    at_once = not conn._moves_one_a_call()
     went = write_all(conn, out, until=3)
     assert went == ([3] if at_once else [1, 1, 1])
     with pytest.raises(OSError, match=r"write_batch") as caught:
@@ -121,7 +121,7 @@ def test_a_batch_that_went_partly_returns_its_count_and_the_rest_can_be_sent_aga
 def test_the_kernel_takes_1024_at_most_in_one_call(conn):
     one = [Message(b"x", addr=conn.local_addr) for _ in range(1100)]
     done = conn.write_batch(one)
-    assert done == (1 if conn._sends_singly() else 1024)
+    assert done == (1 if conn._moves_one_a_call() else 1024)
     assert all(message.n == 1 for message in one[:done])
     assert len(read_all(conn, done)) == done
 
@@ -290,11 +290,6 @@ def test_what_a_message_is_made_of(conn):
 LOOPBACK = IPv4Address("127.0.0.1")
 
 
-def moves_single_messages(conn):
-    """Whether this is the portable build, whose batches move one message a call."""
-    return conn._sends_singly()
-
-
 def write_whole(conn, batch):
     assert conn.write_all(batch) == []
 
@@ -320,7 +315,7 @@ def test_batches_of_every_size_as_list_and_as_batch(conn, count, kind):
         ]
     else:
         got = MessageBatch(count, 64, ALL)
-    if not moves_single_messages(conn):
+    if not conn._moves_one_a_call():
         assert conn.read_batch(got) == count
     else:
         read_whole(conn, got)
@@ -343,7 +338,7 @@ def test_a_batch_that_went_partly(conn):
     here = conn.local_addr
     messages = [Message(body, addr=here) for body in (b"0", b"1", bytes(70000), b"3")]
     sent = conn.write_batch(messages)
-    assert sent == (1 if moves_single_messages(conn) else 2)
+    assert sent == (1 if conn._moves_one_a_call() else 2)
     while sent < 2:
         sent += conn.write_batch(messages[sent:])
     with pytest.raises(OSError, match="write_batch") as caught:
@@ -590,7 +585,7 @@ def test_nothing_received_is_lost_to_an_error(tmp_path, rules, errors):
 def test_a_batch_that_the_kernel_cuts(tmp_path, inject):
     """What was not sent is sent by the next call; the counts add up."""
     with PacketConn.udp() as probe:
-        if probe._sends_singly():
+        if probe._moves_one_a_call():
             inject = "sendmsg:" + inject.replace("retval=1:when=1", "error=ENOBUFS:when=2")
         else:
             inject = "sendmmsg:" + inject

@@ -146,7 +146,7 @@ def test_failures_are_told_as_without(ends):
         ]
         assert drain(rx) == [b"a", b"a", b"a", b"b", b"ccc", b"ccc"]
         # Without sendmmsg a batch moves one message, or those that are joined to one.
-        assert tx.write_batch(ms) == (1 if tx._sends_singly() and not coalesce else 2)
+        assert tx.write_batch(ms) == (1 if tx._moves_one_a_call() and not coalesce else 2)
         with pytest.raises(OSError) as caught:
             tx.write_batch(ms[2:])
         assert caught.value.errno == errno.EMSGSIZE

@@ -18,7 +18,7 @@ def move_one_by_one():
     with PacketConn.udp(("127.0.0.1", 0)) as conn:
         conn.set_deadline(time.monotonic() + 30)
         out = [Message(b"%d" % i, addr=conn.local_addr) for i in range(3)]
-        portable = conn._sends_singly()
+        portable = conn._moves_one_a_call()
         sent = [conn.write_batch(out[i:]) for i in range(3)]
         room = [Message(bytearray(8)) for _ in range(3)]
         got = [conn.read_batch(room[i:]) for i in range(3)]
@@ -222,10 +222,10 @@ def test_enosys_is_met_once(tmp_path):
     code = (
         "from ipv4 import Message, PacketConn\n"
         "with PacketConn.udp(('127.0.0.1', 0)) as conn:\n"
-        "    asks = not conn._sends_singly()\n"
+        "    asks = not conn._moves_one_a_call()\n"
         "    for _ in range(5):\n"
         "        conn.write_batch([Message(b'x', addr=conn.local_addr)])\n"
-        "    print(asks, conn._sends_singly())\n"
+        "    print(asks, conn._moves_one_a_call())\n"
     )
     log = tmp_path / "log"
     done = subprocess.run(
@@ -233,8 +233,8 @@ def test_enosys_is_met_once(tmp_path):
          "-e", "inject=sendmmsg:error=ENOSYS", sys.executable, "-P", "-c", code],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
-    asks, sends_singly = done.stdout.split()
-    assert sends_singly == "True"
+    asks, moves_one = done.stdout.split()
+    assert moves_one == "True"
     assert log.read_text().count("sendmmsg(") == (asks == "True")
 
 
@@ -243,7 +243,7 @@ def test_enosys_is_met_once(tmp_path):
 def test_a_read_error_met_late_comes_out_of_a_read():
     """Without recvmmsg: the error behind a batch's second message is the next read's own."""
     with PacketConn.udp(("127.0.0.1", 0)) as conn:
-        if conn._sends_singly():
+        if conn._moves_one_a_call():
             pytest.skip("portable build: a batch has no second message")
     code = (
         "from ipv4 import Message, PacketConn\n"

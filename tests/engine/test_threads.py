@@ -378,7 +378,7 @@ def test_nothing_but_the_call_itself_reaches_the_kernel(tmp_path):
         name: inside.count(name) for name in set(inside) - {"brk", "mmap", "munmap", "madvise"}
     }
     single = ipv4.PacketConn.udp()
-    portable = single._sends_singly()
+    portable = single._moves_one_a_call()
     single.close()
     if portable:
         assert counts == {"sendto": 50, "recvfrom": 50, "sendmsg": 50, "recvmsg": 50}

@@ -251,7 +251,7 @@ def test_a_list_that_lies_about_its_length_ends():
             return answers, buffers
 
     with PacketConn.udp() as conn:
-        two = 1 if conn._sends_singly() else 2  # of the portable build a call moves one
+        two = 1 if conn._moves_one_a_call() else 2  # of the portable build a call moves one
     wanted = [[], [], [], [], 0, two, 0, two], ([b"a", b"b"], [b"a", b"b"])
     assert in_child(body, timeout=10) == wanted
 

@@ -16,9 +16,9 @@ BENCH = Path(__file__).resolve().parents[2] / "bench"
 pytestmark = [pytest.mark.needs("cc"), pytest.mark.privileged]
 
 
-def sends_singly():
+def moves_one_a_call():
     with PacketConn.udp() as conn:
-        return conn._sends_singly()
+        return conn._moves_one_a_call()
 
 
 def run(folder, *arguments, **options):
@@ -114,7 +114,7 @@ def test_one_command_gives_table_json_and_picture(tmp_path):
     assert pair["met"] == (pair["value"] <= pair["goal"])
     assert ("go" in figures["missing"]) == ("Go x/net" not in done.stdout)
     batches = "our batches" not in figures["missing"]
-    assert batches == (not sends_singly())
+    assert batches == (not moves_one_a_call())
     assert ("ipv4, MessageBatch" in (tmp_path / "picture.svg").read_text()) == batches
 
 

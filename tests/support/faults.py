@@ -37,19 +37,19 @@ def straced(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.needs("strace")(pytest.mark.unsanitized(test))
 
 
-def sends_singly() -> bool:
+def moves_one_a_call() -> bool:
     """Whether this is the portable build, whose batches move one message a call."""
     from ipv4 import PacketConn
 
     with PacketConn.udp() as conn:
-        return conn._sends_singly()
+        return conn._moves_one_a_call()
 
 
 def under_strace(
     tmp_path: Path, rules: list[str], function: Callable[..., Any], *args: Any
 ) -> tuple[Any, str]:
     """Call a test file's function while system calls fail: its result, and strace's log."""
-    if sends_singly():  # the portable build has no call for batches
+    if moves_one_a_call():  # the portable build has no call for batches
         if ALONE in rules:
             pytest.skip("portable build: every batch is one message")
         rules = [rule.replace("mmsg", "msg") for rule in rules if rule != READ_ALONE]

@@ -330,7 +330,7 @@ for line in sys.stdin:
 @pytest.mark.unsanitized
 def test_hostile_values_read_alike_as_attribute_and_as_column(tmp_path):
     with ipv4.PacketConn.udp(("127.0.0.1", 0)) as conn:
-        if conn._sends_singly():
+        if conn._moves_one_a_call():
             pytest.skip("portable build: it calls no recvmmsg")
     (tmp_path / "writer.c").write_text(CONTROL_WRITER)
     library = tmp_path / "writer.so"
