@@ -5,6 +5,9 @@ import contextlib
 
 import pytest
 
+from ipv4 import PacketConn
+from ipv4.aio import AsyncPacketConn
+
 LOOPS = ["asyncio", "debug", "uvloop", "trio"]
 
 
@@ -42,3 +45,13 @@ def each_loop(test):
     run.__name__ = test.__name__
     run.__doc__ = test.__doc__
     return run
+
+
+@contextlib.contextmanager
+def opened():
+    """A conn on loopback whose verbs are awaited."""
+    conn = AsyncPacketConn(PacketConn.udp(("127.0.0.1", 0), receive_buffer=1 << 22))
+    try:
+        yield conn
+    finally:
+        conn.close()
