@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 from support import eventually, without_privilege
 
-from ipv4 import Conn, PacketConn, RawConn
+from ipv4 import Conn, ControlFlags, PacketConn, RawConn
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.rst"))]
@@ -259,6 +259,113 @@ def test_echo(pair, tmp_path):
             assert (data, source) == (text, (address, 7007))
     server.kill()
     server.communicate()
+
+
+# Programs of the pages that run on the loopback, put between two hosts: which program, what is
+# written into it, and what it then prints, where that differs.
+A, B = 'netns="{a}"', 'netns="{b}"'
+LOOPBACK = '("127.0.0.1", 0), '
+BETWEEN_HOSTS = {
+    "the address that was asked": (
+        "howto/reply.rst", "127.0.0.2",
+        [("(timeout=5, control=asked)", f"(timeout=5, control=asked, {A})"),
+         ("(timeout=5) as client", f"(timeout=5, {B}) as client"), ("127.0.0.2", "10.1.0.9")],
+        "10.1.0.9",
+    ),
+    "TOS and ECN": (
+        "howto/reply.rst", "DSCP",
+        [(LOOPBACK, f'("10.1.0.1", 0), {A}, '),
+         ("(timeout=5, control=C", f"({B}, timeout=5, control=C")],
+        None,
+    ),
+    "one peer": (
+        "howto/connect.rst", "client",
+        [(LOOPBACK, f'("10.1.0.1", 0), {A}, '), ("udp(peer=", f"udp({B}, peer=")],
+        None,
+    ),
+    "path MTU": (
+        "howto/mtu.rst", "PathMTUDiscovery",
+        [("receive_errors=True", f"receive_errors=True, {A}"), ("127.0.0.1", "10.1.0.2")],
+        "1272",
+    ),
+    "GTSM": (
+        "howto/ttl.rst", "min_ttl",
+        [(LOOPBACK, f'("10.1.0.1", 0), {A}, '), ("udp() as peer", f"udp({B}) as peer")],
+        None,
+    ),
+    "joined reads": (
+        "howto/segmentation.rst", "batch.datagrams",
+        [(f"({LOOPBACK}timeout=5) as a", f'(("10.1.0.1", 0), {A}, timeout=5) as a'),
+         (f"({LOOPBACK}timeout=5, control", f'(("10.1.0.2", 0), {B}, timeout=5, control')],
+        None,
+    ),
+    "joined reads, answered": (
+        "howto/segmentation.rst", "batch.split",
+        [(f"({LOOPBACK}timeout=5) as a", f'(("10.1.0.1", 0), {A}, timeout=5) as a'),
+         (f"({LOOPBACK}timeout=5, control", f'(("10.1.0.2", 0), {B}, timeout=5, control')],
+        None,
+    ),
+    "a port that is steered": (
+        "recipes/share-a-port.rst", "workers +=",
+        [(LOOPBACK, f'("10.1.0.1", 0), {A}, '), ("udp(address, ", f"udp(address, {A}, "),
+         ("udp() as client", f"udp({B}) as client")],
+        None,
+    ),
+    "a port of processes": (
+        "recipes/share-a-port.rst", "os.fork",
+        [(LOOPBACK, f'("10.1.0.1", 0), {A}, '),
+         ("udp(first.local_addr, ", f"udp(first.local_addr, {A}, "),
+         ("udp(timeout=20) as client", f"udp({B}, timeout=20) as client")],
+        None,
+    ),
+    "larger than the link": (
+        "recipes/raw-or-packet.rst", "60_000",
+        [('ip(253, "127.0.0.1", timeout=5) as daemon', f"ip(253, {A}, timeout=5) as daemon"),
+         ("ip(253) as peer", f"ip(253, {B}) as peer"), ("127.0.0.1", "10.1.0.1")],
+        None,
+    ),
+    "a host without a route": (
+        "howto/groups.rst", "on lo, by the option",
+        [('multicast_interface="lo"', f'multicast_interface="eth0", {A}')],
+        "b'hello' eth0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BETWEEN_HOSTS)
+def test_recipes_between_hosts(name, pair, tmp_path):
+    page, telling, changes, shown = BETWEEN_HOSTS[name]
+    programs = [each for each in PROGRAMS if each.page == ROOT / "docs" / page]
+    program = next(each for each in programs if telling in each.text)
+    text = program.text
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new.format(a=pair.a.path, b=pair.b.path))
+    pair.a.add_address("10.1.0.9/24", "eth0")
+    if name == "path MTU":
+        pair.a.set_link("eth0", mtu=1300)
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", text],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == (shown or program.shown).strip()
+
+
+def test_one_raw_socket_a_link(pair, tmp_path):
+    page = ROOT / "docs" / "recipes" / "routing-daemon.rst"
+    text = next(each.text for each in PROGRAMS if each.page == page)
+    flags = ControlFlags.TTL | ControlFlags.TOS | ControlFlags.DST
+    with pair.b.call(PacketConn.ip, 89, control=flags, timeout=20) as neighbour:
+        neighbour.join_group("224.0.0.5", "eth0")
+        file = tmp_path / "daemon.py"
+        file.write_text(text.replace('open_link("lo")', 'open_link("eth0")') + "\n")
+        argv = [sys.executable, "-P", "-W", "error", str(file)]
+        daemon = pair.a.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        data, cm, src = neighbour.receive()
+    assert (data, src[0], str(cm.dst)) == (b"hello", pair.a.address, "224.0.0.5")
+    assert (cm.ttl, cm.tos) == (1, 0xC0)
+    assert ended(daemon) == "True False\n"
 
 
 def test_every_named_program_is_run():
