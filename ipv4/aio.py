@@ -211,18 +211,19 @@ class AsyncConn:
         """
         if flags & MSG_DONTWAIT:
             return await self._call(WRITE, self.conn.write_batch, [ms], flags)
-        job = WriteBatch(self.conn, ms)
-        await self._send(job, flags, Clock())
-        return job.count()
+        return (await self._send(WriteBatch, ms, flags, Clock())).count()
 
     async def write_all(self, messages):
         """As the conn's own ``write_all``, awaited; of the list as it was when the call began."""
-        job = WriteAll(self.conn, messages)
-        await self._send(job, 0, None)
-        return job.failed
+        return (await self._send(WriteAll, messages, 0, None)).failed
 
-    async def _send(self, job, flags, clock):
+    async def _send(self, way, messages, flags, clock):
         """Send what there is of many messages, and account for their number."""
+        try:
+            job = way(self.conn, messages)
+        except OSError:
+            await self._call(WRITE, self.conn.write_batch, [()], 0)  # others get their turn
+            raise
         left = True
         while left:
             at = job.at
@@ -230,8 +231,9 @@ class AsyncConn:
                 left = await self._call(WRITE, job.step, [], flags, clock=clock)
             except OSError as error:  # of a message, or what ended the wait
                 job.give_up(error)
-                return
+                break
             current_gate().left -= job.at - at
+        return job
 
 
 def copy_of(arg):
@@ -293,8 +295,9 @@ class Batches:
         self.size = len(batch)
         if self.size == 0:
             raise ValueError("batch must hold at least one message")
-        # Where the last batch left nothing, and what had been told by then.
+        # Where to wait, whether the last batch left nothing, and what had been told by then.
         self.gate = None
+        self.dry = False
         self.edges = 0
 
     def __aiter__(self):
@@ -302,24 +305,29 @@ class Batches:
 
     async def __anext__(self):
         kind = current_gate()
-        gate, self.gate = self.gate, None
-        dry = gate is not None and gate.edges == self.edges and gate.key == kind.here()
+        gate = self.gate
+        if gate is not None and gate.key != kind.here():
+            gate = self.gate = None
+        dry = gate is not None and self.dry and gate.edges == self.edges
         conn = self.conn.conn
         n = 0
         if not dry and not kind.checkpoints and kind.left > 0:
             # At once, when there is something: three coroutines fewer a batch.
+            kind.left -= CALL
             try:
                 n = conn.read_batch(self.batch, MSG_DONTWAIT)
             except BlockingIOError:
                 dry = True
         if n == 0:
             n = await self.conn._call(READ, conn.read_batch, [self.batch], 0, dry)
-        kind.left -= n + CALL
-        if n == 0:
-            raise ValueError("batch holds no message any more")
-        if conn._left_none(n, self.size):
-            self.gate = conn._watch(kind, kind.here(), READ)
-            self.edges = self.gate.edges
+            if n == 0:
+                raise ValueError("batch holds no message any more")
+        kind.left -= n
+        self.dry = conn._left_none(n, self.size)
+        if self.dry:
+            if gate is None:
+                gate = self.gate = conn._watch(kind, kind.here(), READ)
+            self.edges = gate.edges
         return n
 
 

@@ -452,6 +452,46 @@ async def test_calls_that_never_wait_leave_others_their_turn():
                         await conn.read_from(bytearray(1), socket.MSG_DONTWAIT)
 
 
+# Calls that never wait: each raises or returns at once.
+BUSY = {
+    "read_from": lambda conn: conn.read_from(bytearray(1)),
+    "receive": lambda conn: conn.receive(),
+    "read_batch": lambda conn: conn.read_batch([Message(bytearray(1))]),
+    "batches": lambda conn: anext(conn.batches([Message(bytearray(1))])),
+    "async for": lambda conn: anext(aiter(conn)),
+    "read_error": lambda conn: conn.read_error(),
+    "read_error, now": lambda conn: conn.read_error(wait=False),
+    "errors": lambda conn: anext(conn.errors()),
+    "write_to": lambda conn: conn.write_to(b"x", ("127.0.0.1", 9)),
+    "write_batch": lambda conn: conn.write_batch([Message(b"x", addr=("127.0.0.1", 9))]),
+    "write_batch, now": lambda conn: conn.write_batch([], socket.MSG_DONTWAIT),
+    "write_batch, empty": lambda conn: conn.write_batch([]),
+    "write_all": lambda conn: conn.write_all([Message(b"x", addr=("127.0.0.1", 9))]),
+    "aclose": lambda conn: conn.aclose(),
+}
+
+
+@each_loop
+async def test_calls_that_fail_at_once_leave_others_their_turn():
+    anyio = pytest.importorskip("anyio")
+    for state in ("deadline", "timeout", "closed"):
+        with opened() as conn:
+            if state == "deadline":
+                conn.set_deadline(0)
+            elif state == "timeout":
+                conn.timeout = 1e-9
+            else:
+                conn.close()
+            for verb, call in BUSY.items():
+                if verb == "aclose" and state != "closed":
+                    continue
+                with anyio.move_on_after(0.005) as scope:
+                    for _ in range(100_000):
+                        with contextlib.suppress(OSError, StopAsyncIteration):
+                            await call(conn)
+                assert scope.cancelled_caught, (state, verb)
+
+
 @each_loop
 async def test_empty_batches_are_refused():
     with opened() as conn:
