@@ -95,7 +95,7 @@ def _batch():
 def _coalesce():
     with _loopback() as conn:
         conn.coalesce = True
-        if conn._sends_singly():
+        if conn._moves_one_a_call():
             raise NotImplementedError("sendmmsg is not available here")
         pair = [Message([b"1"], addr=conn.local_addr) for _ in range(2)]
         for _ in range(20):  # refusals after which it is given up
