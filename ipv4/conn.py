@@ -338,9 +338,12 @@ def open_conn(
             setattr(conn, name, named[name])
         if control:
             conn.set_control_message(control, True)
-        for option in options:
+        for at, option in enumerate(options):
             if option not in filters:
-                conn.setsockopt(*option)
+                try:
+                    conn.setsockopt(*option)
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"options[{at}]: {error}") from None
         if min_ttl and not early:
             conn.min_ttl = min_ttl
         try:

@@ -12,8 +12,9 @@ from collections import deque
 from itertools import islice, takewhile
 from socket import MSG_DONTWAIT
 from threading import get_ident
+from types import NoneType
 
-from .conn import PacketConn
+from .conn import PacketConn, bind_address
 from .engine.message import Message
 from .engine.message_batch import MessageBatch
 from .loops import READ, WRITE, AsyncioGate
@@ -423,6 +424,9 @@ async def create_datagram_endpoint(
         raise ValueError(f"family must be AF_INET or 0, not {family!r}")
     if proto not in (0, None, socket.IPPROTO_UDP):
         raise ValueError(f"proto must be IPPROTO_UDP or 0, not {proto!r}")
+    for name, value in (("reuse_port", reuse_port), ("allow_broadcast", allow_broadcast)):
+        if not isinstance(value, (bool, int, NoneType)):
+            raise TypeError(f"{name} must be True, False or None, not {type(value).__name__}")
     if isinstance(batch, bool) or not isinstance(batch, int):
         raise TypeError(f"batch must be an integer, not {type(batch).__name__}")
     if not 1 <= batch <= 1024:
@@ -448,17 +452,13 @@ async def create_datagram_endpoint(
     else:
         if allow_broadcast is not None:
             options["broadcast"] = bool(allow_broadcast)
-        address = ("0.0.0.0", 0) if local_addr is None else local_addr
-        conn = PacketConn.udp(address, reuse_port=bool(reuse_port), **options)
+        for name, address in (("local_addr", local_addr), ("remote_addr", remote_addr)):
+            if address is not None:
+                bind_address(address, name)
+        conn = PacketConn.udp(local_addr, remote_addr, reuse_port=bool(reuse_port), **options)
     try:
-        if remote_addr is not None:
-            conn.socket.connect(tuple(remote_addr))
-        try:
-            peer = conn.socket.getpeername()
-        except OSError:
-            peer = None
         protocol = protocol_factory()
-        transport = DatagramTransport(loop, conn, protocol, peer, batch)
+        transport = DatagramTransport(loop, conn, protocol, conn.remote_addr, batch)
         ready = loop.create_future()
         loop.call_soon(protocol.connection_made, transport)
         loop.call_soon(transport._begin)

@@ -576,13 +576,18 @@ async def test_arguments():
     for wrong in (
         {"family": socket.AF_INET6}, {"proto": 6}, {"batch": 0}, {"batch": 1025},
         {"conn": PacketConn.udp(HERE), "local_addr": HERE},
+        {"remote_addr": ("localhost", 5)}, {"remote_addr": ("127.0.0.1", 70000)},
+        {"local_addr": ("localhost", 5)}, {"remote_addr": 5},
     ):  # fmt: skip
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             await create_datagram_endpoint(Notes, **wrong)
         if "conn" in wrong:
             wrong["conn"].close()
-    for wrong in ({"batch": 1.5}, {"conn": 5}, {"colour": 1}):
-        with pytest.raises(TypeError):
+    for wrong in (
+        {"batch": 1.5}, {"conn": 5}, {"colour": 1}, {"reuse_port": "no"},
+        {"allow_broadcast": "yes"},
+    ):  # fmt: skip
+        with pytest.raises(TypeError, match=next(iter(wrong))):
             await create_datagram_endpoint(Notes, **wrong)
     transport, notes = await create_datagram_endpoint(Notes, HERE, allow_broadcast=True)
     assert transport.conn.broadcast
