@@ -59,7 +59,6 @@ def test_every_segment_is_marked(pair, args, marked):
     assert not any(packet[20 + 13] & RST for packet in server)
 
 
-@pytest.mark.needs("tshark")
 def test_events_as_json(pair):
     with Program(pair.a, "mark-tcp", "--listen", "0.0.0.0:0", "--json") as program:
         listening = json.loads(program.expect(r"^\{.*\}$")[0])
@@ -72,6 +71,7 @@ def test_events_as_json(pair):
     assert connection == {"event": "connection", "address": "10.1.0.2", "tos": 0x28, "ttl": 128}
 
 
+@pytest.mark.needs("tshark")
 def test_decoder_finds_nothing_wrong(pair):
     with Program(pair.a, "mark-tcp", "--listen", "10.1.0.1:1024") as program:
         program.expect(r"^listening on 10\.1\.0\.1:1024$")
