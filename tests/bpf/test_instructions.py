@@ -8,7 +8,7 @@ import struct
 import sys
 
 import pytest
-from support.bpf_cases import A, X
+from support.bpf_cases import A, X, instructions
 from support.properties import example, given, st
 
 from ipv4 import bpf
@@ -100,113 +100,6 @@ ENCODED = [
     (RetConstant(42), (0x06, 0, 0, 42)),
 ]
 
-TEXTS = [
-    (LoadConstant(A, 42), "ld #42"),
-    (LoadConstant(X, 42), "ldx #42"),
-    (LoadConstant(0xFFFF, 42), "unknown instruction: bpf.LoadConstant{Dst:0xffff, Val:0x2a}"),
-    (LoadScratch(A, 3), "ld M[3]"),
-    (LoadScratch(X, 3), "ldx M[3]"),
-    (LoadScratch(0xFFFF, 3), "unknown instruction: bpf.LoadScratch{Dst:0xffff, N:3}"),
-    (LoadScratch(A, 16), "unknown instruction: bpf.LoadScratch{Dst:0x0, N:16}"),
-    (LoadAbsolute(42, 1), "ldb [42]"),
-    (LoadAbsolute(42, 2), "ldh [42]"),
-    (LoadAbsolute(42, 4), "ld [42]"),
-    (LoadAbsolute(42, -1), "unknown instruction: bpf.LoadAbsolute{Off:0x2a, Size:-1}"),
-    (LoadIndirect(42, 1), "ldb [x + 42]"),
-    (LoadIndirect(42, 2), "ldh [x + 42]"),
-    (LoadIndirect(42, 4), "ld [x + 42]"),
-    (LoadIndirect(42, -1), "unknown instruction: bpf.LoadIndirect{Off:0x2a, Size:-1}"),
-    (LoadMemShift(42), "ldx 4*([42]&0xf)"),
-    (LoadExtension(Extension.LEN), "ld #len"),
-    (LoadExtension(Extension.PROTO), "ld #proto"),
-    (LoadExtension(Extension.TYPE), "ld #type"),
-    (LoadExtension(Extension.PAYLOAD_OFFSET), "ld #poff"),
-    (LoadExtension(Extension.INTERFACE_INDEX), "ld #ifidx"),
-    (LoadExtension(Extension.NETLINK_ATTR), "ld #nla"),
-    (LoadExtension(Extension.NETLINK_ATTR_NESTED), "ld #nlan"),
-    (LoadExtension(Extension.MARK), "ld #mark"),
-    (LoadExtension(Extension.QUEUE), "ld #queue"),
-    (LoadExtension(Extension.LINK_LAYER_TYPE), "ld #hatype"),
-    (LoadExtension(Extension.RX_HASH), "ld #rxhash"),
-    (LoadExtension(Extension.CPU_ID), "ld #cpu"),
-    (LoadExtension(Extension.VLAN_TAG), "ld #vlan_tci"),
-    (LoadExtension(Extension.VLAN_TAG_PRESENT), "ld #vlan_avail"),
-    (LoadExtension(Extension.VLAN_PROTO), "ld #vlan_tpid"),
-    (LoadExtension(Extension.RAND), "ld #rand"),
-    (LoadAbsolute(0xFFFFF038, 4), "ld #rand"),
-    (LoadAbsolute(0xFFFFF004, 2), "ldh #type"),
-    (LoadAbsolute(0xFFFFF001, 4), "unknown instruction: bpf.LoadAbsolute{Off:0xfffff001, Size:4}"),
-    (LoadExtension(0xFFF), "unknown instruction: bpf.LoadExtension{Num:4095}"),
-    (LoadExtension(-1), "unknown instruction: bpf.LoadExtension{Num:-1}"),
-    (StoreScratch(A, 3), "st M[3]"),
-    (StoreScratch(X, 3), "stx M[3]"),
-    (StoreScratch(0xFFFF, 3), "unknown instruction: bpf.StoreScratch{Src:0xffff, N:3}"),
-    (ALUOpConstant(ALUOp.ADD, 42), "add #42"),
-    (ALUOpConstant(ALUOp.SUB, 42), "sub #42"),
-    (ALUOpConstant(ALUOp.MUL, 42), "mul #42"),
-    (ALUOpConstant(ALUOp.DIV, 42), "div #42"),
-    (ALUOpConstant(ALUOp.OR, 42), "or #42"),
-    (ALUOpConstant(ALUOp.AND, 42), "and #42"),
-    (ALUOpConstant(ALUOp.SHIFT_LEFT, 42), "lsh #42"),
-    (ALUOpConstant(ALUOp.SHIFT_RIGHT, 42), "rsh #42"),
-    (ALUOpConstant(ALUOp.MOD, 42), "mod #42"),
-    (ALUOpConstant(ALUOp.XOR, 42), "xor #42"),
-    (ALUOpConstant(0xFFFF, 42), "unknown instruction: bpf.ALUOpConstant{Op:0xffff, Val:0x2a}"),
-    (ALUOpX(ALUOp.ADD), "add x"),
-    (ALUOpX(ALUOp.SUB), "sub x"),
-    (ALUOpX(ALUOp.MUL), "mul x"),
-    (ALUOpX(ALUOp.DIV), "div x"),
-    (ALUOpX(ALUOp.OR), "or x"),
-    (ALUOpX(ALUOp.AND), "and x"),
-    (ALUOpX(ALUOp.SHIFT_LEFT), "lsh x"),
-    (ALUOpX(ALUOp.SHIFT_RIGHT), "rsh x"),
-    (ALUOpX(ALUOp.MOD), "mod x"),
-    (ALUOpX(ALUOp.XOR), "xor x"),
-    (ALUOpX(0xFFFF), "unknown instruction: bpf.ALUOpX{Op:0xffff}"),
-    (NegateA(), "neg"),
-    (Jump(10), "ja 10"),
-    (JumpIf(JumpTest.EQUAL, 42, 8, 9), "jeq #42,8,9"),
-    (JumpIf(JumpTest.EQUAL, 42, 8), "jeq #42,8"),
-    (JumpIf(JumpTest.EQUAL, 42, skip_false=8), "jneq #42,8"),
-    (JumpIf(JumpTest.NOT_EQUAL, 42, 8), "jneq #42,8"),
-    (JumpIf(JumpTest.NOT_EQUAL, 42, 8, 9), "jeq #42,9,8"),
-    (JumpIf(JumpTest.LESS_THAN, 42, 7), "jlt #42,7"),
-    (JumpIf(JumpTest.LESS_OR_EQUAL, 42, 6), "jle #42,6"),
-    (JumpIf(JumpTest.GREATER_THAN, 42, 4, 5), "jgt #42,4,5"),
-    (JumpIf(JumpTest.GREATER_THAN, 42, 4), "jgt #42,4"),
-    (JumpIf(JumpTest.GREATER_OR_EQUAL, 42, 3, 4), "jge #42,3,4"),
-    (JumpIf(JumpTest.GREATER_OR_EQUAL, 42, 3), "jge #42,3"),
-    (JumpIf(JumpTest.BITS_SET, 42, 2, 3), "jset #42,2,3"),
-    (JumpIf(JumpTest.BITS_SET, 42, 2), "jset #42,2"),
-    (JumpIf(JumpTest.BITS_NOT_SET, 42, 2, 3), "jset #42,3,2"),
-    (JumpIf(JumpTest.BITS_NOT_SET, 42, 2), "jset #42,0,2"),
-    (JumpIf(0xFFFF, 42, 1, 2), "unknown JumpTest 0xffff"),
-    (JumpIfX(JumpTest.EQUAL, 8, 9), "jeq x,8,9"),
-    (JumpIfX(JumpTest.EQUAL, 8), "jeq x,8"),
-    (JumpIfX(JumpTest.EQUAL, skip_false=8), "jneq x,8"),
-    (JumpIfX(JumpTest.NOT_EQUAL, 8), "jneq x,8"),
-    (JumpIfX(JumpTest.LESS_THAN, 7), "jlt x,7"),
-    (JumpIfX(JumpTest.LESS_OR_EQUAL, 6), "jle x,6"),
-    (JumpIfX(JumpTest.GREATER_THAN, 4, 5), "jgt x,4,5"),
-    (JumpIfX(JumpTest.GREATER_THAN, 4), "jgt x,4"),
-    (JumpIfX(JumpTest.GREATER_OR_EQUAL, 3, 4), "jge x,3,4"),
-    (JumpIfX(JumpTest.GREATER_OR_EQUAL, 3), "jge x,3"),
-    (JumpIfX(JumpTest.BITS_SET, 2, 3), "jset x,2,3"),
-    (JumpIfX(JumpTest.BITS_SET, 2), "jset x,2"),
-    (JumpIfX(JumpTest.BITS_NOT_SET, 2, 3), "jset x,3,2"),
-    (JumpIfX(JumpTest.BITS_NOT_SET, 2), "jset x,0,2"),
-    (JumpIfX(0xFFFF, 1, 2), "unknown JumpTest 0xffff"),
-    (TAX(), "tax"),
-    (TXA(), "txa"),
-    (RetA(), "ret a"),
-    (RetConstant(42), "ret #42"),
-    (RawInstruction(0x30, 0, 0, 8), "ldb [8]"),
-    (RawInstruction(0x25, 0, 7, 42), "jle #42,7"),
-    (
-        RawInstruction(0xFFFF, 1, 2, 3),
-        "unknown instruction: bpf.RawInstruction{Op:0xffff, Jt:0x1, Jf:0x2, K:0x3}",
-    ),
-]
 
 # Fields in the order of the constructor, with a value that fits and is not the default's.
 FIELDS: dict[type[Instruction], dict[str, int]] = {
@@ -234,28 +127,6 @@ EACH_FIELD = [(made, field) for made in CLASSES for field in FIELDS[made]]
 # Fields of a machine's width refuse at once what does not fit; these are judged when assembled.
 BITS = {"op": 16, "jt": 8, "jf": 8, "k": 32, "val": 32, "off": 32, "skip": 32, "skip_true": 8,
         "skip_false": 8, "dst": 16, "src": 16, "cond": 16}  # fmt: skip
-
-u8, u16, u32 = (st.integers(0, (1 << bits) - 1) for bits in (8, 16, 32))
-registers, slots, sizes = st.sampled_from(Register), st.integers(0, 15), st.sampled_from((1, 2, 4))
-offsets = u32 | st.integers(0xFFFFF000, 0xFFFFFFFF)
-words = st.builds(RawInstruction, u16 | u8, u8, u8, offsets)
-instructions = st.one_of(
-    st.builds(LoadConstant, registers, u32),
-    st.builds(LoadScratch, registers, slots),
-    st.builds(LoadAbsolute, offsets, sizes),
-    st.builds(LoadIndirect, offsets, sizes),
-    st.builds(LoadMemShift, offsets),
-    st.builds(LoadExtension, st.sampled_from(Extension) | st.integers(0, 4095)),
-    st.builds(StoreScratch, registers, slots),
-    st.builds(ALUOpConstant, st.sampled_from(ALUOp), u32),
-    st.builds(ALUOpX, st.sampled_from(ALUOp)),
-    st.builds(Jump, u32),
-    st.builds(JumpIf, st.sampled_from(JumpTest), u32, u8, u8),
-    st.builds(JumpIfX, st.sampled_from(JumpTest), u8, u8),
-    st.builds(RetConstant, u32),
-    st.sampled_from((NegateA(), RetA(), TXA(), TAX())),
-    words,
-)
 
 
 # Values
