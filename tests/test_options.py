@@ -357,3 +357,12 @@ def test_buffer_sizes(conn):
     assert conn.receive_buffer == 200_000
     conn.send_buffer = 50_000
     assert conn.send_buffer == 100_000
+
+
+@privileged
+def test_options_of_the_administrator_are_read_as_they_were_set():
+    with udp() as conn:
+        conn.mark = 0xFFFFFFFF
+        assert conn.mark == 0xFFFFFFFF
+        conn.transparent = True
+        assert conn.transparent is True

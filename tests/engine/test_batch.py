@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 import pytest
 from support import eventually, until_it_waits, when_it_waits
 from support.faults import ALONE, READ_ALONE, straced, under_strace
-from support.packets import PAYLOAD, drained, udp
+from support.packets import PAYLOAD, drained, udp, until_an_error_waits
 
 import ipv4
 from ipv4 import ControlFlags, ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
@@ -241,6 +241,19 @@ def test_messages_without_destination_must_not_be_sent(conn):
     read_all(conn, 1)
     with pytest.raises(OSError) as caught:
         conn.write_batch([Message(b"b")])  # no name is left over from before
+    assert caught.value.errno == errno.EDESTADDRREQ
+
+
+def test_no_name_is_left_over_from_a_read_that_brought_none(conn):
+    conn.set_timestamping(1 << 1 | 1 << 4 | 1 << 11)  # entries of the error queue without a name
+    conn.write_to(PAYLOAD, conn.local_addr)
+    until_an_error_waits(conn)
+    message = Message(bytearray(64), bytearray(256), conn.local_addr)
+    assert conn.read_batch([message], socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT) == 1
+    assert message.addr is None
+    message.oob = None
+    with pytest.raises(OSError) as caught:
+        conn.write_batch([message])
     assert caught.value.errno == errno.EDESTADDRREQ
 
 

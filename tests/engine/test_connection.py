@@ -172,10 +172,6 @@ def test_interfaces_and_namespaces(pair):
             assert getattr(conn, name).name == "eth0"
             setattr(conn, name, None)
             assert getattr(conn, name) is None
-        conn.mark = 0xFFFFFFFF
-        assert conn.mark == 0xFFFFFFFF
-        conn.transparent = True
-        assert conn.transparent is True
     with pytest.raises(FileNotFoundError):
         PacketConn.udp(netns="no-such-namespace")
 

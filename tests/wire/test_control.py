@@ -446,3 +446,11 @@ def test_what_was_received_is_not_sent_back():
     cm.segment_size = 1200
     cm.extra = cm.extra
     assert len(cm.marshal()) == socket.CMSG_SPACE(2) + socket.CMSG_SPACE(8)
+
+
+def test_options_of_40_bytes_are_the_most_that_a_packet_has():
+    cm = ControlMessage()
+    cm.parse(cmsg(0, 6, b"\1" * 40))  # IP_RECVOPTS
+    assert cm.options == b"\1" * 40
+    cm.parse(cmsg(0, 6, b"\2" * 41))
+    assert cm.options == b"\1" * 40
