@@ -709,17 +709,22 @@ class FloorsDrawing(Generated):
         for floor, names in re.findall(r"^\| (\d+) \| (.*?) \|", text, re.MULTILINE):
             found = [re.sub(r"\w+/(?=\w)|\.\w+$|/$", "", each) for each in names.split("`")[1::2]]
             rooms.setdefault(int(floor), []).extend(found)
-        height = 44 * len(rooms)
-        out = [f'<svg class="drawing" viewBox="0 0 640 {height}" role="img">']
-        out.append("<title>The floors of the library: imports go down only</title>")
-        for at, (floor, names) in enumerate(sorted(rooms.items(), reverse=True)):
-            y = 44 * at + 4
-            out.append(f'<text class="small" x="90" y="{y + 21}">{floor}</text>')
-            out.append(f'<rect class="soft" x="120" y="{y}" width="400" height="32" rx="4"/>')
-            shown = " · ".join(names)
-            out.append(f'<text x="320" y="{y + 21}" text-anchor="middle">{shown}</text>')
-            if at < len(rooms) - 1:
-                out.append(f'<path class="line" d="M320 {y + 32}v12m-4-5 4 5 4-5"/>')
+        out, y = [], 4
+        for floor, names in sorted(rooms.items(), reverse=True):
+            rows = textwrap.wrap(" ".join(names), 44)
+            height = 16 + 16 * len(rows)
+            if out:
+                out.append(f'<path class="line" d="M205 {y - 12}v12m-4-5 4 5 4-5"/>')
+            out.append(f'<text class="small" x="2" y="{y + 20}">{floor}</text>')
+            out.append(f'<rect class="soft" x="30" y="{y}" width="350" height="{height}" rx="4"/>')
+            for at, row in enumerate(rows):
+                shown = row.replace(" ", " · ")
+                out.append(
+                    f'<text x="205" y="{y + 20 + 16 * at}" text-anchor="middle">{shown}</text>'
+                )
+            y += height + 12
+        title = "<title>The floors of the library: imports go down only</title>"
+        out[:0] = [f'<svg class="drawing" viewBox="0 0 380 {y}" role="img">', title]
         out.append("</svg>")
         return drawing(out)
 
