@@ -351,7 +351,8 @@ cdef class Batches(Segments):
     cdef bint needs_room(self, int flags) noexcept:
         """Whether what arrives may be several datagrams in one buffer (udp(7), UDP_GRO)."""
         return (
-            self._control_flags & FLAG_SEGMENT_SIZE and not flags & (MSG_TRUNC | MSG_ERRQUEUE)) != 0
+            self._control_flags & FLAG_SEGMENT_SIZE != 0
+            and flags & (MSG_TRUNC | MSG_ERRQUEUE) == 0)
 
     # Coalescing
 

@@ -5,6 +5,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
 
+from ..libc.doors cimport Results, forget, head_of
 from ..libc.socket cimport (
     CMSG_SPACE,
     MSG_CTRUNC,
@@ -44,6 +45,10 @@ cdef class Heads:
         Arena arena
         size_t at
         size_t stop
+        Results last
+
+    def __dealloc__(self):
+        forget(&self.last)
 
     def __iter__(self):
         return self
@@ -54,12 +59,10 @@ cdef class Heads:
         if i >= self.stop:
             raise StopIteration
         self.at += 1
-        return (
-            arena.headers[i].msg_len,
+        return head_of(
+            &self.last, arena.headers[i].msg_len,
             peer_of(&arena.peers, arena.names[i].sin_addr.s_addr, arena.names[i].sin_port),
-            arena.ttls[i],
-            arena.ifindexes[i],
-        )
+            arena.ttls[i], arena.ifindexes[i])
 
 
 @cython.final

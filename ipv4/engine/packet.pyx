@@ -21,7 +21,7 @@ from libc.string cimport memcpy, memmove, memset
 
 from ..wire.address cimport as_sockaddr, peer_of
 from ..wire.arguments cimport as_flags, as_int, get_buffer, shown
-from ..wire.control cimport ControlMessage
+from ..wire.control cimport ROUTE_ROOM, ControlMessage, encode_route, is_route
 from ..wire.memory cimport Memory, fasten, look_at, unfasten
 from .descriptor cimport is_unseen
 from .endpoint cimport Attempt
@@ -30,9 +30,11 @@ from .wait cimport NEVER, begin, deadline_is_near
 from .retry cimport (
     Incoming,
     Outgoing,
+    arm,
     as_write_flags,
     control_of,
     free_control,
+    raise_cut_control,
     refuse_room,
     releases,
     sender_of,
@@ -40,8 +42,19 @@ from .retry cimport (
 )
 from ..wire.header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
 from ..libc cimport socket as c
-from ..libc.doors cimport ALONE, Door, Given, Results, as_length, open_door, own_method, received
+from ..libc.doors cimport (
+    ALONE,
+    Door,
+    Given,
+    Results,
+    as_length,
+    forget,
+    open_door,
+    own_method,
+    received,
+)
 from ..libc.socket cimport (
+    MSG_CTRUNC,
     MSG_DONTWAIT,
     MSG_TRUNC,
     SOCK_RAW,
@@ -49,6 +62,8 @@ from ..libc.socket cimport (
     iovec,
     msghdr,
     recvfrom,
+    recvmsg,
+    sendmsg,
     sendto,
     sockaddr,
     sockaddr_in,
@@ -75,8 +90,7 @@ cdef class PacketTransfer(ErrorQueue):
 
     def __dealloc__(self):
         cdef int i
-        Py_XDECREF(self.last.length)
-        Py_XDECREF(self.last.tuple)
+        forget(&self.last)
         for i in range(DESTINATIONS):
             Py_XDECREF(self.destinations[i])
 
@@ -263,11 +277,13 @@ cdef inline object read_at_once(PacketTransfer conn, object buf, int flags):
     cdef Py_ssize_t n
     look_at(buf, &memory, True, "buf")
     if (
-        not ALONE or memory.fast or conn.wants_control or conn._type == SOCK_RAW or is_unseen(conn)
+        not ALONE or memory.fast or conn._type == SOCK_RAW or is_unseen(conn)
         or conn.read_deadline != NEVER and deadline_is_near(conn.read_deadline)
         or releases(conn, 1, 0)
     ):
         return read_payload(conn, buf, &memory, flags, 0)
+    if conn.wants_control:
+        return read_told_at_once(conn, buf, &memory, flags)
     # recvfrom(2) costs a tenth less than recvmsg(2).
     n = recvfrom(conn.fd, memory.data, memory.size, flags | MSG_DONTWAIT,
                  <sockaddr *>&sender, &namelen)
@@ -277,6 +293,46 @@ cdef inline object read_at_once(PacketTransfer conn, object buf, int flags):
         return received(&conn.last, n, None, None)
     return received(
         &conn.last, n, None, peer_of(&conn.peers, sender.sin_addr.s_addr, sender.sin_port))
+
+
+cdef object read_told_at_once(PacketTransfer conn, object buf, Memory *memory, int flags):
+    """`read_at_once` with control messages."""
+    cdef Incoming incoming
+    cdef iovec vector
+    cdef Py_ssize_t n
+    if conn.needs_room(flags):
+        refuse_room(memory.size, "buf")
+    vector.iov_base = memory.data
+    vector.iov_len = memory.size
+    arm(&incoming, &vector, 1, True)
+    n = recvmsg(conn.fd, &incoming.header, flags | MSG_DONTWAIT)
+    if n < 0:
+        return read_payload(conn, buf, memory, flags, errno)
+    if incoming.header.msg_flags & MSG_CTRUNC:
+        raise_cut_control()
+    return received(&conn.last, n, control_of(&incoming), sender_of(&conn.peers, &incoming))
+
+
+cdef object write_told_at_once(PacketTransfer conn, object data, Memory *memory, sockaddr_in *to,
+                               ControlMessage cm, int flags):
+    """`write_at_once` with a control message that says nothing but which way to go."""
+    cdef unsigned char control[ROUTE_ROOM]
+    cdef iovec vector
+    cdef msghdr header
+    cdef ssize_t n
+    vector.iov_base = memory.data
+    vector.iov_len = memory.size
+    header.msg_name = to
+    header.msg_namelen = sizeof(to[0]) if to != NULL else 0
+    header.msg_iov = &vector
+    header.msg_iovlen = 1
+    header.msg_control = control
+    header.msg_controllen = encode_route(cm, control)
+    header.msg_flags = 0
+    n = sendmsg(conn.fd, &header, flags | MSG_DONTWAIT)
+    if n < 0:
+        return write_payload(conn, data, memory, to, cm, flags, errno)
+    return as_length(&conn.last, n)
 
 
 cdef inline object write_at_once(PacketTransfer conn, object data, object dst, object cm,
@@ -293,11 +349,15 @@ cdef inline object write_at_once(PacketTransfer conn, object data, object dst, o
             find_destination(conn, dst, &name)
     look_at(data, &memory, False, "data")
     if (
-        not ALONE or memory.fast or cm is not None or is_unseen(conn)
+        not ALONE or memory.fast or is_unseen(conn)
         or conn.write_deadline != NEVER and deadline_is_near(conn.write_deadline)
         or releases(conn, 1, memory.size)
     ):
         return write_payload(conn, data, &memory, to, cm, flags, 0)
+    if cm is not None:
+        if type(cm) is not ControlMessage or not is_route(<ControlMessage>cm):
+            return write_payload(conn, data, &memory, to, cm, flags, 0)
+        return write_told_at_once(conn, data, &memory, to, <ControlMessage>cm, flags)
     n = sendto(conn.fd, memory.data, memory.size, flags | MSG_DONTWAIT, <sockaddr *>to,
                sizeof(name) if to != NULL else 0)
     if n < 0:
@@ -326,8 +386,8 @@ cdef object read_payload(PacketTransfer conn, object buf, Memory *memory, int fl
     try:
         if conn._type == SOCK_RAW:
             return read_stripped(conn, buf, memory, flags)
-        if conn.wants_control and not err:
-            return read_with_control(conn, buf, memory, flags)
+        if conn.wants_control:
+            return read_with_control(conn, buf, memory, flags, err)
         fasten(buf, memory, True)
         fd = begin(conn, &attempt, False)
         while True:
@@ -355,7 +415,7 @@ cdef object read_payload(PacketTransfer conn, object buf, Memory *memory, int fl
         unfasten(memory)
 
 
-cdef object read_with_control(PacketTransfer conn, object buf, Memory *memory, int flags):
+cdef object read_with_control(PacketTransfer conn, object buf, Memory *memory, int flags, int err):
     cdef Incoming incoming
     cdef iovec vector
     cdef Py_ssize_t n
@@ -363,7 +423,7 @@ cdef object read_with_control(PacketTransfer conn, object buf, Memory *memory, i
         refuse_room(memory.size, "buf")
     vector.iov_base = memory.data
     vector.iov_len = memory.size
-    n = conn.take_message(&incoming, &vector, 1, flags, buf, memory)
+    n = conn.take_message(&incoming, &vector, 1, flags, buf, memory, err)
     return received(&conn.last, n, control_of(&incoming), sender_of(&conn.peers, &incoming))
 
 
@@ -379,7 +439,7 @@ cdef object write_payload(PacketTransfer conn, object data, Memory *memory, sock
         if cm is not None:
             if type(cm) is not ControlMessage:
                 raise TypeError(f"cm must be a ControlMessage or None, not {type(cm).__name__}")
-            return write_with_control(conn, data, memory, to, <ControlMessage>cm, flags)
+            return write_with_control(conn, data, memory, to, <ControlMessage>cm, flags, err)
         fasten(data, memory, False)
         vector.iov_base = memory.data
         vector.iov_len = memory.size
@@ -448,7 +508,7 @@ cdef object read_stripped(PacketTransfer conn, object buf, Memory *memory, int f
     vectors[1].iov_len = room
     vectors[2].iov_base = tail
     vectors[2].iov_len = sizeof(tail)
-    n = conn.take_message(&incoming, vectors, 3, flags, buf, memory)
+    n = conn.take_message(&incoming, vectors, 3, flags, buf, memory, 0)
     kept = min(n, <Py_ssize_t>(sizeof(head) + sizeof(tail)) + room)
     if kept < <Py_ssize_t>sizeof(head):
         n = 0  # a filter let less than a header through: no payload
@@ -464,7 +524,7 @@ cdef object read_stripped(PacketTransfer conn, object buf, Memory *memory, int f
 
 
 cdef object write_with_control(PacketTransfer conn, object data, Memory *memory, sockaddr_in *to,
-                               ControlMessage cm, int flags):
+                               ControlMessage cm, int flags, int err):
     cdef Outgoing outgoing
     cdef iovec vector
     cdef Py_ssize_t segment = cm.segment_to_send()
@@ -482,7 +542,7 @@ cdef object write_with_control(PacketTransfer conn, object data, Memory *memory,
             fasten(data, memory, False)
             return conn.send_cut(
                 &outgoing.header, segment, 0, flags, "write_to", None)
-        return conn.send(&outgoing.header, flags, data, memory)
+        return conn.send(&outgoing.header, flags, data, memory, err)
     finally:
         free_control(&outgoing)
 
@@ -631,7 +691,7 @@ cdef class RawTransfer(ErrorQueue):
                 head[8] = <unsigned char>self.get_int(c.IPPROTO_IP, c.IP_TTL, "IP_TTL")
             if head[9] == 0:
                 head[9] = <unsigned char>self._protocol
-            return self.send(&outgoing.header, c_flags, payload, &memory)
+            return self.send(&outgoing.header, c_flags, payload, &memory, 0)
         finally:
             unfasten(&memory)
             free_control(&outgoing)
@@ -644,7 +704,7 @@ cdef Py_ssize_t take_packet(RawTransfer conn, Incoming *incoming, void *data, Py
     cdef Py_ssize_t n
     vector.iov_base = data
     vector.iov_len = room
-    n = conn.take_message(incoming, &vector, 1, flags, None, NULL)
+    n = conn.take_message(incoming, &vector, 1, flags, None, NULL, 0)
     return min(n, room)
 
 

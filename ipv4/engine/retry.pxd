@@ -40,6 +40,17 @@ cdef struct Incoming:
     unsigned char control[CONTROL_ROOM]
 
 
+cdef inline void arm(Incoming *incoming, iovec *vectors, size_t count, bint wanted) noexcept:
+    """Before each try: the kernel writes into all of it."""
+    incoming.header.msg_name = &incoming.name
+    incoming.header.msg_namelen = sizeof(incoming.name)
+    incoming.header.msg_iov = vectors
+    incoming.header.msg_iovlen = count
+    incoming.header.msg_control = incoming.control if wanted else NULL
+    incoming.header.msg_controllen = CONTROL_ROOM if wanted else 0
+    incoming.header.msg_flags = 0
+
+
 cdef inline ControlMessage control_of(const Incoming *incoming):
     """What came beside the payload, or None."""
     if incoming.header.msg_controllen == 0:
@@ -94,9 +105,9 @@ cdef class Transfer(Endpoint):
     cdef int retry_or_raise(self, int err, int fd, int flags, bint writing, Attempt *attempt,
                             str what, const msghdr *sent) except -1
     cdef Py_ssize_t take_message(self, Incoming *incoming, iovec *vectors, size_t count,
-                                 int flags, object buf, Memory *memory) except -1
+                                 int flags, object buf, Memory *memory, int err) except -1
     cdef Py_ssize_t send(self, const msghdr *header, int flags, object data,
-                         Memory *memory) except -1
+                         Memory *memory, int err) except -1
 
 
 cdef int raise_cut_control() except -1

@@ -33,7 +33,6 @@ from ..wire.arguments cimport as_int, os_error
 from ..wire.cmsg cimport ALL_FLAGS, CONTROL_ROOM, SEND_ROOM, Told, read_told
 from ..wire.control cimport ControlMessage
 from ..wire.memory cimport Memory, fasten
-from .descriptor cimport is_unseen
 from .endpoint cimport Attempt, Endpoint
 from .wait cimport begin
 from ..libc cimport socket as c
@@ -251,32 +250,27 @@ cdef class Transfer(Endpoint):
     # One way in, one way out
 
     cdef Py_ssize_t take_message(self, Incoming *incoming, iovec *vectors, size_t count,
-                                 int flags, object buf, Memory *memory) except -1:
+                                 int flags, object buf, Memory *memory, int err) except -1:
         """One message from the kernel (recvmsg(2)), waiting for it if need be.
 
-        `memory` is what of the vectors was only looked at, in `buf`; NULL when all is held.
+        `memory` is what of the vectors was only looked at, in `buf`; NULL when all is held. `err`
+        is what a first try met, 0 for none.
 
         Returns the bytes of it. Its control data, for which there is room if any may come, is
         whole.
         """
         cdef Attempt attempt
-        cdef int fd, err
+        cdef int fd
         cdef Py_ssize_t n
         cdef bint wanted = self.wants_control
-        if is_unseen(self) and memory != NULL:
+        if memory != NULL:
             fasten(buf, memory, True)
         fd = begin(self, &attempt, False)
-        incoming.header.msg_name = &incoming.name
-        incoming.header.msg_iov = vectors
-        incoming.header.msg_iovlen = count
-        incoming.header.msg_control = incoming.control if wanted else NULL
         while True:
-            incoming.header.msg_namelen = sizeof(incoming.name)
-            incoming.header.msg_controllen = CONTROL_ROOM if wanted else 0
-            incoming.header.msg_flags = 0
+            if err:
+                self.retry_or_raise(err, fd, flags, False, &attempt, "read_from", NULL)
+            arm(incoming, vectors, count, wanted)
             if releases(self, 1, 0):
-                if memory != NULL:
-                    fasten(buf, memory, True)
                 self.enter()
                 with nogil:
                     n = recvmsg(fd, &incoming.header, flags | MSG_DONTWAIT)
@@ -287,26 +281,24 @@ cdef class Transfer(Endpoint):
                 err = errno
             if n >= 0:
                 break
-            if memory != NULL:
-                fasten(buf, memory, True)
-            self.retry_or_raise(err, fd, flags, False, &attempt, "read_from", NULL)
         if wanted and incoming.header.msg_flags & MSG_CTRUNC:
             raise_cut_control()
         return n
 
     cdef Py_ssize_t send(self, const msghdr *header, int flags, object data,
-                         Memory *memory) except -1:
+                         Memory *memory, int err) except -1:
         """One message to the kernel (sendmsg(2)), waiting for room if need be; its payload, which
-        comes last, is what `memory` looked at in `data`.
+        comes last, is what `memory` looked at in `data`. `err` is what a first try met.
         """
         cdef Attempt attempt
-        cdef int fd, err
+        cdef int fd
         cdef Py_ssize_t n
         cdef bint release = releases(self, 1, memory.size)
-        if release or is_unseen(self):
-            fasten(data, memory, False)
+        fasten(data, memory, False)
         fd = begin(self, &attempt, True)
         while True:
+            if err:
+                self.retry_or_raise(err, fd, flags, True, &attempt, "write_to", header)
             if release:
                 self.enter()
                 with nogil:
@@ -318,8 +310,6 @@ cdef class Transfer(Endpoint):
                 err = errno
             if n >= 0:
                 return n
-            fasten(data, memory, False)
-            self.retry_or_raise(err, fd, flags, True, &attempt, "write_to", header)
 
 
 cdef int set_control(Outgoing *outgoing, ControlMessage cm, bint segmented) except -1:

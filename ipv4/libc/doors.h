@@ -74,38 +74,79 @@ static inline PyObject *ipv4_as_length(ipv4_results *last, Py_ssize_t n) {
   return length;
 }
 
-/* What a read of a datagram returns: (n, cm, src). The tuple that was given last is filled again once
- * nobody else holds it, as zip and enumerate do: saves 190. It is out of sight of the garbage
- * collector, which may hand out what it sees; nothing in it can lead back to it, nor does letting
- * go of its items run any code of Python's. */
-static inline PyObject *ipv4_received(ipv4_results *last, Py_ssize_t n, PyObject *cm,
-                                      PyObject *src) {
-  PyObject *length = ipv4_as_length(last, n), *tuple = last->tuple;
-  if (length == NULL) return NULL;
+/* A small number as Python's integer, of which the interpreter has one each: saves 16. */
+static PyObject *ipv4_numbers[257];
+
+static inline PyObject *ipv4_number(long n) {
+  PyObject *number;
+  if (n < 0 || n > 256) return PyLong_FromLong(n);
+  if (ipv4_numbers[n] != NULL) return Py_NewRef(ipv4_numbers[n]);
+  number = PyLong_FromLong(n);
+  ipv4_numbers[n] = Py_XNewRef(number);
+  return number;
+}
+
+/* A tuple to be filled by `ipv4_put`: the one that was given last, once nobody else holds it, as zip
+ * and enumerate do: saves 190. It is out of sight of the garbage collector, which may hand out what
+ * it sees; so nothing in it may lead back to it, nor run code of Python's when it is let go. */
+static inline PyObject *ipv4_tuple(PyObject **kept, Py_ssize_t count) {
+  PyObject *tuple = *kept;
   if (IPV4_ALONE && tuple != NULL && Py_REFCNT(tuple) == 1) {
-    PyObject **items = ((PyTupleObject *)tuple)->ob_item;
 #if PY_VERSION_HEX >= 0x030E0000
     ((PyTupleObject *)tuple)->ob_hash = -1;
 #endif
-    Py_INCREF(tuple);
-    Py_SETREF(items[0], length);
-    Py_SETREF(items[1], Py_NewRef(cm));
-    Py_SETREF(items[2], Py_NewRef(src));
-    return tuple;
+    return Py_NewRef(tuple);
   }
-  tuple = PyTuple_New(3);
+  tuple = PyTuple_New(count);
+  if (IPV4_ALONE && tuple != NULL) {
+    PyObject_GC_UnTrack(tuple);
+    Py_XSETREF(*kept, Py_NewRef(tuple));
+  }
+  return tuple;
+}
+
+static inline void ipv4_put(PyObject *tuple, Py_ssize_t at, PyObject *item) {
+  Py_XSETREF(((PyTupleObject *)tuple)->ob_item[at], item);
+}
+
+/* What a read of a datagram returns: (n, cm, src). */
+static inline PyObject *ipv4_received(ipv4_results *last, Py_ssize_t n, PyObject *cm,
+                                      PyObject *src) {
+  PyObject *length = ipv4_as_length(last, n), *tuple;
+  if (length == NULL) return NULL;
+  tuple = ipv4_tuple(&last->tuple, 3);
   if (tuple == NULL) {
     Py_DECREF(length);
     return NULL;
   }
-  PyTuple_SET_ITEM(tuple, 0, length);
-  PyTuple_SET_ITEM(tuple, 1, Py_NewRef(cm));
-  PyTuple_SET_ITEM(tuple, 2, Py_NewRef(src));
-  if (IPV4_ALONE) {
-    PyObject_GC_UnTrack(tuple);
-    Py_XSETREF(last->tuple, Py_NewRef(tuple));
-  }
+  ipv4_put(tuple, 0, length);
+  ipv4_put(tuple, 1, Py_NewRef(cm));
+  ipv4_put(tuple, 2, Py_NewRef(src));
   return tuple;
+}
+
+/* What is told of a slot of a batch: (n, src, ttl, ifindex). */
+static inline PyObject *ipv4_head(ipv4_results *last, Py_ssize_t n, PyObject *src, int ttl,
+                                  int ifindex) {
+  PyObject *length = ipv4_as_length(last, n), *hops = ipv4_number(ttl);
+  PyObject *interface = ipv4_number(ifindex), *tuple = NULL;
+  if (length != NULL && hops != NULL && interface != NULL) tuple = ipv4_tuple(&last->tuple, 4);
+  if (tuple == NULL) {
+    Py_XDECREF(length);
+    Py_XDECREF(hops);
+    Py_XDECREF(interface);
+    return NULL;
+  }
+  ipv4_put(tuple, 0, length);
+  ipv4_put(tuple, 1, Py_NewRef(src));
+  ipv4_put(tuple, 2, hops);
+  ipv4_put(tuple, 3, interface);
+  return tuple;
+}
+
+static inline void ipv4_forget(ipv4_results *last) {
+  Py_CLEAR(last->length);
+  Py_CLEAR(last->tuple);
 }
 
 #endif

@@ -12,7 +12,9 @@ cdef extern from "doors.h":
     object own_method "ipv4_own_method"(type owner, object method)
     # What a conn gave last, to be given again: owned references.
     ctypedef struct Results "ipv4_results":
-        PyObject *length
-        PyObject *tuple
+        pass
     object as_length "ipv4_as_length"(Results *last, Py_ssize_t n)
     object received "ipv4_received"(Results *last, Py_ssize_t n, object cm, object src)
+    object head_of "ipv4_head"(Results *last, Py_ssize_t n, object src, int ttl, int ifindex)
+    void forget "ipv4_forget"(Results *last) noexcept
+    object number "ipv4_number"(long n)

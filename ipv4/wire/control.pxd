@@ -1,6 +1,7 @@
+from cpython.long cimport PyLong_AsLong
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
 
-from .cmsg cimport System, Told
+from .cmsg cimport HERE, SRC, System, Told, put_route_by
 
 
 cdef class ControlMessage:
@@ -36,6 +37,24 @@ cdef class ControlMessage:
     cdef size_t encoding_room(self) noexcept
     cdef size_t encode(self, unsigned char *out, bint segmented) noexcept
     cdef int32_t segment_to_send(self) noexcept
+
+
+cdef enum:
+    ROUTE_ROOM = 32  # what `encode_route` may write
+
+
+cdef inline bint is_route(ControlMessage cm) noexcept:
+    """Whether a write of it tells nothing but which way to go: source and interface."""
+    return cm.present & ~cm.from_kernel & ~SRC == 0 and cm._send_options is None
+
+
+cdef inline size_t encode_route(ControlMessage cm, unsigned char *out) noexcept:
+    """`encode` of one that `is_route`, in 50 instructions of 220."""
+    cdef int32_t ifindex = <int32_t>PyLong_AsLong(cm._ifindex)
+    cdef uint32_t sourced = cm.present & ~cm.from_kernel & SRC
+    if ifindex <= 0 and not sourced:
+        return 0
+    return put_route_by(&HERE, out, ifindex, sourced != 0, cm._src)
 
 
 cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer)

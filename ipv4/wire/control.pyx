@@ -50,6 +50,7 @@ from .cmsg cimport (
     walk_over,
 )
 from .fields cimport PyMemberDef, expose_field, object_field
+from ..libc.doors cimport number
 from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl, sockaddr_in
 
 cdef extern from *:
@@ -72,8 +73,17 @@ cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length
     """
     cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
     cdef Told told
+    cdef size_t read
     memset(&told, 0, sizeof(told))
-    cm.take(&told, data, read_told(data, length, &told), True)
+    read = read_told(data, length, &told)
+    if told.present & ~<uint32_t>(TTL | INTERFACE | DST | SPEC_DST) or told.unknown_space:
+        cm.take(&told, data, read, True)
+    else:  # `take`, of what nearly every packet tells
+        cm._ttl = number(told.ttl)
+        cm._ifindex = number(told.ifindex)
+        cm._dst = told.dst
+        cm._spec_dst = told.spec_dst
+        cm.present = told.present & (DST | SPEC_DST)
     cm._src = peer
     cm.present |= SRC
     cm.from_kernel |= SRC
