@@ -130,7 +130,7 @@ def serve(conn: PacketConn, ifindex: int, zone: "dict[Name, list[str]]", tell: T
             tell(f"{peer[0]}:{peer[1]} not answered: {reason}", "unanswered", reason=reason, **who)
             continue
         except OSError as error:
-            reason = error.strerror
+            reason = str(error.strerror)
             tell(f"{peer[0]}:{peer[1]} not answered: {reason}", "unanswered", reason=reason, **who)
             continue
         for rrset in response.answer:
