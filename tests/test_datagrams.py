@@ -11,6 +11,7 @@ from support.loops import warm_uvloop
 
 from ipv4 import ControlFlags, ControlMessage, PacketConn
 from ipv4.aio import AsyncPacketConn, create_datagram_endpoint
+from ipv4.datagrams import DatagramTransport
 
 __all__ = ["warm_uvloop"]  # a fixture
 
@@ -495,34 +496,44 @@ async def test_datagrams_that_came_before_the_endpoint(open_endpoint):
     await notes.lost
 
 
-@only_ours
-async def test_an_error_queue_that_nobody_reads_is_told_once():
-    """The loop sleeps beside it, and data still comes."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
-        deaf.bind(HERE)
-        there = deaf.getsockname()
-    transport, notes = await create_datagram_endpoint(Notes, HERE, receive_errors=True)
-    here = transport.get_extra_info("sockname")
+@pytest.mark.parametrize("kind", KINDS[2:])
+def test_an_error_queue_that_nobody_reads_is_told_once(kind, monkeypatch):
+    """The loop sleeps beside it, and data still comes; so does what a passed deadline leaves."""
     reads = []
-    take = transport._read
+    take = DatagramTransport._read
 
-    def counted():
+    def counted(self):
         reads.append(1)
-        take()
+        take(self)
 
-    transport._reader.unregister()
-    transport._read = counted
-    transport._reader.register()
-    transport.sendto(b"refused", there)
-    await asyncio.sleep(0.2)
-    assert len(reads) < 5
-    for number in range(3):
-        transport.sendto(b"%d" % number, here)
-        await until(lambda so_far=number: len(notes.got) > so_far)
-    assert notes.got == [b"0", b"1", b"2"]
-    assert transport.conn.read_error().errno == errno.ECONNREFUSED
-    transport.close()
-    await notes.lost
+    monkeypatch.setattr(DatagramTransport, "_read", counted)
+
+    async def main():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+            deaf.bind(HERE)
+            there = deaf.getsockname()
+        transport, notes = await create_datagram_endpoint(Notes, HERE, receive_errors=True)
+        here = transport.get_extra_info("sockname")
+        transport.sendto(b"refused", there)
+        await asyncio.sleep(0.2)
+        assert len(reads) < 5
+        for number in range(3):
+            transport.sendto(b"%d" % number, here)
+            await until(lambda so_far=number: len(notes.got) > so_far)
+        assert notes.got == [b"0", b"1", b"2"]
+        assert transport.conn.read_error().errno == errno.ECONNREFUSED
+        del reads[:]
+        transport.conn.set_read_deadline(0)
+        transport.sendto(b"3", here)
+        await asyncio.sleep(0.1)
+        assert len(reads) < 10
+        assert all(isinstance(error, TimeoutError) for error in notes.errors)
+        transport.conn.set_read_deadline(None)
+        await until(lambda: notes.got[-1] == b"3")
+        transport.close()
+        await notes.lost
+
+    run(kind, main)
 
 
 @only_ours
@@ -569,6 +580,17 @@ async def test_a_conn_that_is_closed_ends_its_transport():
     conn.close()
     assert (await notes.lost).errno == errno.EBADF
     assert transport.is_closing()
+
+
+@only_ours
+async def test_a_conn_that_another_thread_closes_ends_its_transport():
+    transport, notes = await create_datagram_endpoint(Notes, HERE)
+    here = transport.get_extra_info("sockname")
+    await asyncio.to_thread(transport.conn.close)
+    assert (await notes.lost).errno == errno.EBADF
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(here)
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 @only_ours
