@@ -257,6 +257,14 @@ class Ours:
                         wrong(n)
         return self.verified(start, parts, count)
 
+    def batch_coalesced(self, count, size):
+        """As `batch_ring`, joined on its way where neighbours can be."""
+        self.conn.coalesce = True
+        try:
+            return self.batch_ring(count, size)
+        finally:
+            self.conn.coalesce = False
+
     def verified(self, start, parts, count):
         spent = perf_counter_ns() - start
         for sent, got in parts:
@@ -641,7 +649,7 @@ def run(contender, name, count):
     method, _, argument = name.rpartition("_")
     if name.startswith(("batch", "half")) and contender.moves_one_a_call:
         return None
-    if method in ("batch_list", "batch_ring", "batch", "checksum"):
+    if method in ("batch_list", "batch_ring", "batch_coalesced", "batch", "checksum"):
         call = getattr(contender, method, None)
         outcome = call and call(count, int(argument))
     elif method == "half":

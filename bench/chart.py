@@ -3,7 +3,7 @@
 from math import log2
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 70, 200, 40, 50
-COLOURS = ("#444444", "#0072b2", "#56b4e9", "#d55e00", "#009e73")
+COLOURS = ("#444444", "#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7")
 
 
 def draw(lines):

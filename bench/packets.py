@@ -129,6 +129,7 @@ for size in BATCHES:
         {
             "ours": f"batch_list_{size}",
             "ours, MessageBatch": f"batch_ring_{size}",
+            "ours, coalesced": f"batch_coalesced_{size}",
             "c": f"batch_{size}",
             "go": f"batch_{size}",
             "stdlib": f"batch_{size}",
@@ -147,6 +148,7 @@ NAMES = {
 LINES = {
     "c": "C, sendmmsg and recvmmsg",
     "ours, MessageBatch": "ipv4, MessageBatch",
+    "ours, coalesced": "ipv4, MessageBatch, coalesced",
     "ours": "ipv4, list of Message",
     "go": "Go x/net/ipv4",
     "stdlib": "socket, one by one",
