@@ -19,6 +19,7 @@ from support.loops import LOOPS, each_loop, opened, run_on, warm_uvloop
 
 from ipv4 import Message, MessageBatch, PacketConn
 from ipv4.aio import AsyncPacketConn
+from ipv4.loops import READ, AsyncioGate
 
 __all__ = ["warm_uvloop"]  # a fixture
 
@@ -52,6 +53,36 @@ async def test_conns_one_after_the_other():
                 loop.call_soon(other.sendto, b"x", other.getsockname())
                 assert await asyncio.wait_for(loop.sock_recv(other, 9), 10) == b"x"
     assert len(numbers) == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "debug", "uvloop"])
+@pytest.mark.parametrize("at", ["wake", "unregister", "drain"])
+def test_an_exception_in_the_loops_callback_leaves_nobody_unwoken(loop, at, monkeypatch):
+    """As a signal's handler may raise one at any point of it."""
+    raised = []
+
+    def interrupted(gate, *args):
+        if not raised:
+            raised.append(at)
+            raise ZeroDivisionError
+        return step(gate, *args)
+
+    async def work():
+        running = asyncio.get_running_loop()
+        running.set_exception_handler(lambda *_: None)
+        watch = conn.conn._watch(AsyncioGate, running, READ)
+        running.call_later(0.01, conn.conn.write_to, b"x", conn.local_addr)
+        await asyncio.wait_for(conn.read_from(bytearray(1)), 10)
+        with contextlib.suppress(ZeroDivisionError):
+            conn.close()
+        while watch.numbers[0][0] >= 0:  # until the loop has let go
+            await asyncio.sleep(0)
+
+    step = getattr(AsyncioGate, at)
+    monkeypatch.setattr(AsyncioGate, at, interrupted)
+    with opened() as conn:
+        run_on(loop, work)
+        assert raised == [at]
 
 
 def open_descriptors():
