@@ -39,6 +39,14 @@ except ModuleNotFoundError as error:
         f" ({sys.implementation.cache_tag}): it was installed for another one. Install it with"
         f" `{sys.executable} -m pip install ipv4`."
     ) from error
+except ImportError as error:
+    if "interpreter" not in str(error).lower():
+        raise
+    raise ImportError(
+        "ipv4 works in one interpreter of a process, the first that imports it: its compiled"
+        " modules keep their state in variables that all interpreters would share (the manual's"
+        " page on thread safety says more). Use threads of that interpreter, or processes."
+    ) from error
 
 from .conn import Conn, PacketConn, RawConn
 from .engine.message import Message

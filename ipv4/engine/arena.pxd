@@ -1,6 +1,7 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uintptr_t
 
 from ..libc.socket cimport iovec, mmsghdr, sockaddr_in
+from ..libc.threads cimport Lock
 from ..wire.address cimport Peers
 from ..wire.cmsg cimport Told
 
@@ -47,9 +48,10 @@ cdef class Arena:
         uint8_t *send_ttls
         uint8_t *send_toses
         unsigned char *send_control
+        int written  # a write has armed headers, which a read must arm anew
+        Lock lock  # of all that follows, and of writing columns of control data
         bint scanned_live  # a column of control data was handed out, so reads keep it true
-        bint ports_live
-        bint written  # a write has armed headers, which a read must arm anew
+        int ports_live
         size_t fresh_start  # slots received and not yet scanned
         size_t fresh_stop
         Span *flights
@@ -58,10 +60,11 @@ cdef class Arena:
 
     cdef Span *board(self, size_t start, size_t stop) except NULL
     cdef void land(self, Span *span) noexcept
-    cdef int check_idle(self, size_t index) except -1
     cdef void arm_to_read(self, size_t start, size_t stop) noexcept nogil
     cdef int arm_to_write(self, size_t start, size_t stop) except -1
     cdef void note_received(self, size_t start, size_t stop, bint errors) noexcept nogil
+    cdef void add_fresh(self, size_t start, size_t stop) noexcept nogil
+    cdef void keep_scanned(self) noexcept
     cdef void scan(self, size_t i) noexcept nogil
     cdef void scan_fresh(self) noexcept nogil
     cdef void read(self, size_t i, Told *told) noexcept nogil

@@ -22,6 +22,16 @@ from ..libc.socket cimport (
     ntohs,
     sockaddr_in,
 )
+from ..libc.threads cimport (
+    acquire,
+    load_16,
+    load_int,
+    load_pointer,
+    release,
+    store_16,
+    store_int,
+    store_pointer,
+)
 from ..wire.address cimport forget_peers, peer_of
 from ..wire.cmsg cimport Told, put, read_told
 from .process cimport generation, survives, this_thread
@@ -123,6 +133,7 @@ cdef class Arena:
         """Mark slots as in flight; a slot is in one call at a time."""
         cdef Span **link = &self.flights
         cdef Span *span
+        acquire(&self.lock)
         while link[0] != NULL:
             span = link[0]
             if span.generation != generation() and not survives(span.generation, span.thread):
@@ -130,6 +141,7 @@ cdef class Arena:
                 PyMem_RawFree(span)
                 continue
             if span.start < stop and start < span.stop:
+                release(&self.lock)
                 raise BufferError(
                     "the batch is in flight already, in another call or twice in this one:"
                     " wait until that ends"
@@ -140,6 +152,7 @@ cdef class Arena:
         if span == NULL:
             span = <Span *>PyMem_RawCalloc(1, sizeof(Span))
             if span == NULL:
+                release(&self.lock)
                 raise MemoryError()
         span.start = start
         span.stop = stop
@@ -147,23 +160,21 @@ cdef class Arena:
         span.thread = this_thread()
         span.next = self.flights
         self.flights = span
+        release(&self.lock)
         return span
 
     cdef void land(self, Span *span) noexcept:
         cdef Span **link = &self.flights
+        acquire(&self.lock)
         while link[0] != NULL and link[0] != span:
             link = &link[0].next
-        if link[0] == NULL:
-            return
-        link[0] = span.next
-        if self.spare == NULL:
-            self.spare = span
-        else:
-            PyMem_RawFree(span)
-
-    cdef int check_idle(self, size_t index) except -1:
-        self.land(self.board(index, index + 1))
-        return 0
+        if link[0] != NULL:
+            link[0] = span.next
+            if self.spare == NULL:
+                self.spare = span
+            else:
+                PyMem_RawFree(span)
+        release(&self.lock)
 
     cdef void arm_to_read(self, size_t start, size_t stop) noexcept nogil:
         cdef size_t i
@@ -172,7 +183,7 @@ cdef class Arena:
             header = &self.headers[i].msg_hdr
             header.msg_namelen = sizeof(sockaddr_in)
             header.msg_controllen = self.control_room
-        if self.written:
+        if load_int(&self.written):
             for i in range(start, stop):
                 header = &self.headers[i].msg_hdr
                 header.msg_name = &self.names[i]
@@ -183,8 +194,8 @@ cdef class Arena:
         cdef size_t i
         cdef mmsghdr *message = self.headers + start
         cdef sockaddr_in *name = self.names + start
-        self.written = True
-        if self.ports_live:
+        store_int(&self.written, True)
+        if load_int(&self.ports_live):
             for i in range(start, stop):
                 self.names[i].sin_port = htons(self.ports[i])
         for i in range(start, stop):
@@ -202,7 +213,9 @@ cdef class Arena:
             # Control data that was received is not sent back.
             message.msg_hdr.msg_control = self.control + i * self.control_room
             message.msg_hdr.msg_controllen = max(-self.control_held[i], 0)
-            if self.send_ttls != NULL and (self.send_ttls[i] or self.send_toses[i]):
+            if load_pointer(<void **>&self.send_ttls) != NULL and (
+                self.send_ttls[i] or self.send_toses[i]
+            ):
                 add_send_columns(self, i, &message.msg_hdr)
             message += 1
             name += 1
@@ -213,13 +226,19 @@ cdef class Arena:
     cdef void note_received(self, size_t start, size_t stop, bint errors) noexcept nogil:
         cdef size_t i
         for i in range(start, stop):
-            self.control_held[i] = <int16_t>min(
-                self.headers[i].msg_hdr.msg_controllen, self.control_room)
+            store_16(&self.control_held[i], <int16_t>min(
+                self.headers[i].msg_hdr.msg_controllen, self.control_room))
         if errors:  # entries of the error queue, which may bear no name
             for i in range(start, stop):
                 if self.headers[i].msg_hdr.msg_namelen == 0:
                     self.names[i].sin_addr.s_addr = 0
                     self.names[i].sin_port = 0
+        acquire(&self.lock)
+        self.add_fresh(start, stop)
+        release(&self.lock)
+
+    cdef void add_fresh(self, size_t start, size_t stop) noexcept nogil:
+        """Count slots among those whose columns are to be filled; inside of the lock."""
         if self.fresh_start == self.fresh_stop:
             self.fresh_start = start
             self.fresh_stop = stop
@@ -229,8 +248,19 @@ cdef class Arena:
         if self.scanned_live or self.ports_live:
             self.scan_fresh()
 
+    cdef void keep_scanned(self) noexcept:
+        """Fill the columns, and have every read from now on keep them filled."""
+        acquire(&self.lock)
+        self.scanned_live = True
+        self.scan_fresh()
+        release(&self.lock)
+
     cdef void scan_fresh(self) noexcept nogil:
-        """Fill the columns of the slots received since the last time."""
+        """Fill the columns of the slots received since the last time; inside of the lock.
+
+        Those of slots in flight among them may show what is there half; they are filled anew when
+        the slots have been received.
+        """
         cdef size_t i
         for i in range(self.fresh_start, self.fresh_stop):
             self.scan(i)
@@ -239,16 +269,17 @@ cdef class Arena:
     cdef void scan(self, size_t i) noexcept nogil:
         cdef Told told
         self.ports[i] = ntohs(self.names[i].sin_port)
-        if self.control_held[i] < 0:  # what it is to send; the columns keep what it received
+        if load_16(&self.control_held[i]) < 0:  # what it is to send; the columns keep what came
             return
         self.read(i, &told)
         self.tell(i, &told)
 
     cdef void read(self, size_t i, Told *told) noexcept nogil:
         """What a slot's control data tells."""
+        cdef int16_t held = load_16(&self.control_held[i])
         memset(told, 0, sizeof(told[0]))
-        if self.control_held[i] > 0:
-            read_told(self.control + i * self.control_room, self.control_held[i], told)
+        if held > 0:
+            read_told(self.control + i * self.control_room, held, told)
 
     cdef void tell(self, size_t i, const Told *told) noexcept nogil:
         """Put what a slot's control data tells into its columns."""
@@ -271,31 +302,42 @@ cdef class Arena:
     cdef int make_rare_columns(self) except -1:
         cdef uint32_t *columns
         cdef size_t i
-        if self.dsts != NULL:
+        if load_pointer(<void **>&self.dsts) != NULL:
             return 0
         columns = <uint32_t *>PyMem_RawCalloc(self.count, 3 * sizeof(uint32_t))
         if columns == NULL:
             raise MemoryError()
-        self.dsts = columns
-        self.spec_dsts = columns + self.count
-        self.drops = columns + 2 * self.count
-        # What was scanned before they were there is read once more.
-        for i in range(self.count):
-            if self.control_held[i] > 0:
-                self.scan(i)
+        acquire(&self.lock)
+        if self.dsts == NULL:
+            self.spec_dsts = columns + self.count
+            self.drops = columns + 2 * self.count
+            # The last to be there: who sees it sees all three.
+            store_pointer(<void **>&self.dsts, columns)
+            columns = NULL
+            # What was scanned before they were there is read once more.
+            for i in range(self.count):
+                if load_16(&self.control_held[i]) > 0:
+                    self.scan(i)
+        release(&self.lock)
+        PyMem_RawFree(columns)  # another thread has made them meanwhile
         return 0
 
     cdef int make_send_columns(self) except -1:
         cdef uint8_t *columns
-        if self.send_ttls != NULL:
+        if load_pointer(<void **>&self.send_ttls) != NULL:
             return 0
         columns = <uint8_t *>PyMem_RawCalloc(self.count, 2 + send_room(self))
         if columns == NULL:
             raise MemoryError()
-        # Control data first, for it is to be aligned.
-        self.send_control = columns
-        self.send_toses = columns + self.count * send_room(self)
-        self.send_ttls = self.send_toses + self.count
+        acquire(&self.lock)
+        if self.send_ttls == NULL:
+            # Control data first, for it is to be aligned.
+            self.send_control = columns
+            self.send_toses = columns + self.count * send_room(self)
+            store_pointer(<void **>&self.send_ttls, self.send_toses + self.count)
+            columns = NULL
+        release(&self.lock)
+        PyMem_RawFree(columns)
         return 0
 
     cdef object payload(self, size_t i):
@@ -303,10 +345,11 @@ cdef class Arena:
             b"B", 1, self.data + i * self.size, self.length(i), 1))
 
     cdef object peer(self, size_t i):
-        cdef sockaddr_in *name = &self.names[i]
-        if name.sin_addr.s_addr == 0 and name.sin_port == 0:
+        cdef uint32_t address = self.names[i].sin_addr.s_addr
+        cdef uint16_t port = self.names[i].sin_port
+        if address == 0 and port == 0:
             return None
-        return peer_of(&self.peers, name.sin_addr.s_addr, name.sin_port)
+        return peer_of(&self.peers, address, port)
 
     cdef object column(self, const char *format, size_t itemsize, void *first, size_t length,
                        size_t stride):

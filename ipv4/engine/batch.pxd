@@ -4,16 +4,18 @@ from .endpoint cimport Attempt
 from .message_batch cimport MessageBatch
 from .segments cimport Segments
 from ..libc.socket cimport mmsghdr, sockaddr_in
+from ..libc.threads cimport Try
 
 
 cdef class Batches(Segments):
     cdef:
-        bint without_mmsg  # the kernel answered ENOSYS to recvmmsg or sendmmsg
+        int without_mmsg  # the kernel answered ENOSYS to recvmmsg or sendmmsg
         int deferred_read_error  # met after the first message of a batch read one by one
-        bint coalesce_wanted
-        bint joining  # neighbours of a batch to be sent go as one
+        int coalesce_wanted
+        int joining  # neighbours of a batch to be sent go as one
         bint stamps_sent  # each datagram sent is to leave a stamp of its own
         int refusals  # of joined messages, in a row
+        Try mtu_busy  # of the three that follow
         int32_t mtu  # of the path to `mtu_of`, until then
         uint32_t mtu_of
         int64_t mtu_until

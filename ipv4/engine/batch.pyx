@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uintptr_t
 from ..wire.arguments cimport as_flags, os_error
 from .arena cimport Arena, Span
 from .coalesce cimport Runs, join, room_for, run_length
+from .descriptor cimport hold, let_go
 from .endpoint cimport Attempt
 from .message cimport Message
 from .message_batch cimport MessageBatch
@@ -30,6 +31,14 @@ from ..libc.socket cimport (
     sockaddr_in,
     socklen_t,
 )
+from ..libc.threads cimport (
+    FREE_THREADED,
+    exchange_int,
+    load_int,
+    store_int,
+    try_acquire,
+    try_release,
+)
 
 cdef extern from "probe.h":
     int ipv4_path_mtu(int fd, const sockaddr_in *name) noexcept nogil
@@ -49,7 +58,7 @@ cdef class Batches(Segments):
 
     def _moves_one_a_call(self):
         """Whether batches go one system call a message, for lack of recvmmsg and sendmmsg."""
-        return self.without_mmsg or not (c.HAVE_RECVMMSG and c.HAVE_SENDMMSG)
+        return bool(load_int(&self.without_mmsg)) or not (c.HAVE_RECVMMSG and c.HAVE_SENDMMSG)
 
     def _left_none(self, Py_ssize_t n, Py_ssize_t size):
         """Whether a read of `n` messages into room for `size` left none behind: an edge is new."""
@@ -193,7 +202,7 @@ cdef class Batches(Segments):
                 if type(item) is not Message:
                     raise TypeError(f"ms[{i}] must be a Message, not {type(item).__name__}")
                 message = <Message>item
-                if message.flight == NULL and message.arena is None and (
+                if not FREE_THREADED and message.flight == NULL and message.arena is None and (
                     writing or not (message.readonly_buffers or message.readonly_oob)
                 ):
                     # What `board` does for nearly every message, without the call.
@@ -268,17 +277,18 @@ cdef class Batches(Segments):
         if writing:
             if gone[0]:
                 return self.cut_first(headers, flags, gone, errors)
-        elif self.deferred_read_error:
-            err = self.deferred_read_error
-            self.deferred_read_error = 0
-            raise os_error(err, "read_batch")
+        elif load_int(&self.deferred_read_error):
+            err = exchange_int(&self.deferred_read_error, 0)
+            if err:
+                raise os_error(err, "read_batch")
         while True:
-            if writing and not self.segmenting:
+            if writing and not load_int(&self.segmenting):
                 count = before_cut(headers, count)
                 if count == 0:
                     return self.cut_first(headers, flags, gone, errors)
-            if writing and self.joining and count > 1 and not (
-                flags & MSG_MORE or self.stamps_sent or self.option_cuts or self.without_mmsg
+            if writing and load_int(&self.joining) and count > 1 and not (
+                flags & MSG_MORE or self.stamps_sent or self.option_cuts
+                or load_int(&self.without_mmsg)
             ):
                 moved = self.send_runs(fd, headers, count, flags, release, &err)
             elif release:
@@ -288,18 +298,20 @@ cdef class Batches(Segments):
                     err = errno
                 self.leave()
             else:
+                hold(self)
                 moved = self.transfer(fd, headers, count, flags, writing)
                 err = errno
+                let_go(self)
             if moved >= 0:
                 return moved
-            if err == ENOSYS and not self.without_mmsg:
-                self.without_mmsg = True
+            if err == ENOSYS and not load_int(&self.without_mmsg):
+                store_int(&self.without_mmsg, True)
             elif (
                 writing and (err == EIO or err == EINVAL or err == EMSGSIZE)
                 and segment_of(&headers[0].msg_hdr)
             ):
                 if err == EIO:  # the interface cannot cut: at once and from then on
-                    self.segmenting = False
+                    store_int(&self.segmenting, False)
                 return self.cut_first(headers, flags, gone, errors)
             else:
                 self.retry_or_raise(err, fd, flags, writing, attempt,
@@ -329,7 +341,8 @@ cdef class Batches(Segments):
                 if i == 0:
                     return -1
                 if not writing and errno != EAGAIN and errno != EINTR:
-                    self.deferred_read_error = errno  # recvmmsg keeps it for the next call too
+                    # Recvmmsg keeps it for the next call too
+                    store_int(&self.deferred_read_error, errno)
                 return <int>i
         return <int>count
 
@@ -380,7 +393,8 @@ cdef class Batches(Segments):
             while at < count:
                 size = headers[at].msg_hdr.msg_iov[0].iov_len if (
                     headers[at].msg_hdr.msg_iovlen == 1) else size_of(&headers[at].msg_hdr)
-                left = run_length(&headers[at], count - at, size, self.max_segments)
+                left = run_length(
+                    &headers[at], count - at, size, <unsigned int>load_int(&self.max_segments))
                 if left > 1 and size > SMALL and not self.path_takes(
                     fd, size, <const sockaddr_in *>headers[at].msg_hdr.msg_name
                 ):
@@ -400,7 +414,7 @@ cdef class Batches(Segments):
                     fd, runs.headers + run, runs.count - run, flags, release, err)
                 for _ in range(<unsigned int>max(moved, 0)):
                     if runs.lengths[run] > 1:
-                        self.refusals = 0
+                        store_int(&self.refusals, 0)
                     done += runs.lengths[run]
                     run += 1
                 if moved >= 0:
@@ -436,18 +450,20 @@ cdef class Batches(Segments):
                 err[0] = errno
             self.leave()
         else:
+            hold(self)
             moved = self.transfer(fd, headers, count, flags, True)
             err[0] = errno
+            let_go(self)
         return moved
 
     cdef void refuse_run(self, unsigned int length, int err) noexcept:
         """Note that a joined message was refused: it may be the number, or it may recur."""
         if err == EINVAL:  # what is refused with fewer as well is not refused for the number
-            self.max_segments = (
-                OLD_MAX_SEGMENTS if length > OLD_MAX_SEGMENTS else NEW_MAX_SEGMENTS)
-        self.refusals += 1
-        if self.refusals >= MAX_REFUSALS:
-            self.joining = False
+            store_int(&self.max_segments, (
+                OLD_MAX_SEGMENTS if length > OLD_MAX_SEGMENTS else NEW_MAX_SEGMENTS))
+        store_int(&self.refusals, load_int(&self.refusals) + 1)
+        if load_int(&self.refusals) >= MAX_REFUSALS:
+            store_int(&self.joining, False)
 
     cdef bint path_takes(self, int fd, size_t size, const sockaddr_in *name) noexcept:
         """Whether datagrams of this size pass whole, as far as is known."""
@@ -455,15 +471,25 @@ cdef class Batches(Segments):
         cdef socklen_t length = sizeof(mtu)
         cdef uint32_t address = name.sin_addr.s_addr if name != NULL else 0
         cdef int64_t now = coarse_ns()
-        if self.mtu_until < now or self.mtu_of != address:
+        cdef bint known = False
+        if try_acquire(&self.mtu_busy):
+            known = self.mtu_until >= now and self.mtu_of == address
+            mtu = self.mtu
+            try_release(&self.mtu_busy)
+        if not known:
+            if FREE_THREADED and not self.admit():
+                return False  # closed: what comes next says so
             if name != NULL:
                 mtu = ipv4_path_mtu(fd, name)
             elif c.getsockopt(fd, c.IPPROTO_IP, c.IP_MTU, &mtu, &length) < 0:
                 mtu = 0
-            self.mtu = mtu
-            self.mtu_of = address
-            self.mtu_until = now + MTU_AGE
-        return self.mtu <= 0 or size + OVERHEAD <= <size_t>self.mtu
+            let_go(self)
+            if try_acquire(&self.mtu_busy):
+                self.mtu = mtu
+                self.mtu_of = address
+                self.mtu_until = now + MTU_AGE
+                try_release(&self.mtu_busy)
+        return mtu <= 0 or size + OVERHEAD <= <size_t>mtu
 
 
 cdef unsigned int before_cut(const mmsghdr *headers, unsigned int count) noexcept:

@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from ..wire.address cimport address_text, as_sockaddr, peer_tuple
 from ..wire.arguments cimport os_error
+from .descriptor cimport hold, let_go
 from .endpoint cimport Endpoint
 from ..libc cimport socket as c
 from ..libc.socket cimport ntohs, sockaddr, sockaddr_in, socklen_t
@@ -137,7 +138,7 @@ class Connected:
         cdef sockaddr_in name
         cdef sockaddr nobody
         cdef socklen_t size = sizeof(name)
-        cdef int fd = conn.live_fd()
+        cdef int fd = conn.live_fd(), err
         if not peer_name(conn, &name):
             return
         if conn._type == c.SOCK_RAW:
@@ -148,16 +149,25 @@ class Connected:
         memset(&nobody, 0, sizeof(nobody))
         nobody.sa_family = c.AF_UNSPEC
         # The kernel also unbinds the interface, and the port if it chose that itself.
-        if c_connect(fd, &nobody, sizeof(nobody)) < 0:
-            raise os_error(errno, "disconnect")
+        hold(conn)
+        err = errno if c_connect(fd, &nobody, sizeof(nobody)) < 0 else 0
+        let_go(conn)
+        if err:
+            raise os_error(err, "disconnect")
         if interface is not None:
             self.bound_interface = interface
-        if c.getsockname(fd, <sockaddr *>&name, &size) < 0:
-            raise os_error(errno, "getsockname")
+        hold(conn)
+        err = errno if c.getsockname(fd, <sockaddr *>&name, &size) < 0 else 0
+        let_go(conn)
+        if err:
+            raise os_error(err, "getsockname")
         if name.sin_port == 0 and before[1]:
             name.sin_port = c.htons(<unsigned short>before[1])
-            if c_bind(fd, <sockaddr *>&name, sizeof(name)) < 0:
-                raise os_error(errno, f"disconnect: bind to port {before[1]} again")
+            hold(conn)
+            err = errno if c_bind(fd, <sockaddr *>&name, sizeof(name)) < 0 else 0
+            let_go(conn)
+            if err:
+                raise os_error(err, f"disconnect: bind to port {before[1]} again")
         self._local_before = None
 
     @property
@@ -189,28 +199,37 @@ cdef tuple local_before(object conn):
 cdef bint peer_name(Endpoint conn, sockaddr_in *name) except -1:
     """Whether the socket has a peer, which is then written to `name`."""
     cdef socklen_t size = sizeof(sockaddr_in)
+    cdef int fd = conn.live_fd(), err
     memset(name, 0, sizeof(sockaddr_in))
-    if c.getpeername(conn.live_fd(), <sockaddr *>name, &size) == 0:
-        return True
-    if errno != ENOTCONN:
-        raise os_error(errno, "getpeername")
-    return False
+    hold(conn)
+    err = errno if c.getpeername(fd, <sockaddr *>name, &size) < 0 else 0
+    let_go(conn)
+    if err and err != ENOTCONN:
+        raise os_error(err, "getpeername")
+    return err == 0
 
 
 cdef int connect_to(Endpoint conn, const sockaddr_in *name) except -1:
     # A datagram socket's connect looks up a route and never waits: the GIL is kept, so that
     # nobody closes the conn meanwhile.
-    if c_connect(conn.live_fd(), <const sockaddr *>name, sizeof(sockaddr_in)) < 0:
+    cdef int fd = conn.live_fd(), err
+    hold(conn)
+    err = errno if c_connect(fd, <const sockaddr *>name, sizeof(sockaddr_in)) < 0 else 0
+    let_go(conn)
+    if err:
         raise os_error(
-            errno, f"connect to {address_text(name.sin_addr.s_addr)}:{ntohs(name.sin_port)}")
+            err, f"connect to {address_text(name.sin_addr.s_addr)}:{ntohs(name.sin_port)}")
     return 0
 
 
 def queued(Endpoint conn not None, bint unsent):
     """Bytes in the queue of a socket (udp(7), SIOCINQ and SIOCOUTQ)."""
-    cdef int value = 0
-    if ioctl(conn.live_fd(), SIOCOUTQ if unsent else SIOCINQ, &value) < 0:
-        raise os_error(errno, "SIOCOUTQ" if unsent else "SIOCINQ")
+    cdef int value = 0, fd = conn.live_fd(), err
+    hold(conn)
+    err = errno if ioctl(fd, SIOCOUTQ if unsent else SIOCINQ, &value) < 0 else 0
+    let_go(conn)
+    if err:
+        raise os_error(err, "SIOCOUTQ" if unsent else "SIOCINQ")
     return value
 
 
@@ -221,17 +240,21 @@ def drain(Endpoint conn not None):
     filter that refuses everything is to be attached before.
     """
     cdef char byte
-    cdef int _, errors = 0
+    cdef int _, errors = 0, fd, err
     while True:
         for _ in range(DRAIN_TURN):
-            if recv(conn.live_fd(), &byte, 1, c.MSG_DONTWAIT | c.MSG_TRUNC) >= 0:
+            fd = conn.live_fd()
+            hold(conn)
+            err = errno if recv(fd, &byte, 1, c.MSG_DONTWAIT | c.MSG_TRUNC) < 0 else 0
+            let_go(conn)
+            if err == 0:
                 continue
-            if errno == EAGAIN:
+            if err == EAGAIN:
                 return
-            if errno != EINTR:
+            if err != EINTR:
                 errors += 1  # taken off the socket by having been told
                 if errors > 64:
-                    raise os_error(errno, "drain")
+                    raise os_error(err, "drain")
         PyErr_CheckSignals()
         with nogil:
             pass

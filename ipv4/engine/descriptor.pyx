@@ -2,8 +2,9 @@
 
 Two rules keep it safe from any thread.
 
-1. All state here is touched with the GIL held. A call that gives the GIL up while it uses the
-   descriptor counts itself (`enter`, `leave`) first.
+1. A call that uses the descriptor without the GIL counts itself (`enter`, `leave`) first. The
+   count and the conn's end are one word (`life`), so that no call enters after the end, and the
+   last that leaves closes: once, from any threads. Where there is no GIL, all calls do (`hold`).
 2. ``close`` forgets the number at once, so that no new call finds it, wakes every waiting call,
    and leaves the closing itself to the last user: the system cannot give the number to somebody
    else while a call still uses it. It can be repeated until the socket's own close has returned.
@@ -14,6 +15,20 @@ from cpython.exc cimport PyErr_SetInterrupt
 from cpython.object cimport PyObject
 from libc.errno cimport EBADF
 
+from ..libc.threads cimport (
+    FREE_THREADED,
+    Section,
+    add_count,
+    and_count,
+    begin_section,
+    count_in,
+    end_section,
+    exchange_int,
+    load_count,
+    load_int,
+    store_count,
+    store_int,
+)
 from ..wire.arguments cimport shown
 from .process cimport generation
 
@@ -31,6 +46,7 @@ cdef class Descriptor:
         # Nothing here can fail: were it to, a subclass's __del__ would be called on an object
         # whose derived part was never made. Zeroed memory would mean descriptor 0.
         self.fd = -1
+        self.life = CLOSED
         self.gil = -1
 
     def __init__(self, sock):
@@ -51,6 +67,8 @@ cdef class Descriptor:
     cdef int take(self, object sock) except -1:
         cdef const int *number = descriptor_of(sock)
         cdef int fd, type_, protocol
+        cdef Section section
+        cdef bint taken
         fd = sock.fileno() if number == &UNSEEN else number[0]
         if fd < 0:
             raise OSError(EBADF, "Bad file descriptor: sock is closed")
@@ -59,14 +77,20 @@ cdef class Descriptor:
         if family != socket.AF_INET:
             raise ValueError(f"sock must be an AF_INET socket, not {family!r}")
         self._check_kind(kind)
-        if self._sock is not None:  # what ran above may have called this
+        begin_section(&section, self)
+        taken = self._sock is not None  # what ran above, or another thread, may have called this
+        if not taken:
+            self._type = type_
+            self._protocol = protocol
+            self._sock = sock
+            self.sock_fd = number
+            self.unseen = number == &UNSEEN
+            self.generation = generation()
+            store_int(&self.fd, fd)
+            store_count(&self.life, 0)
+        end_section(&section)
+        if taken:
             raise TypeError(f"{type(self).__name__} has its socket already")
-        self._type = type_
-        self._protocol = protocol
-        self._sock = sock
-        self.sock_fd = number
-        self.generation = generation()
-        self.fd = fd
         return 0
 
     def _check_kind(self, kind):
@@ -75,26 +99,43 @@ cdef class Descriptor:
     # What calls ask
 
     cdef bint is_open(self) except -1:
-        cdef int fd = self.fd
+        cdef int fd = load_int(&self.fd)
+        cdef bint same
         if fd < 0:
             return False
-        if self.sock_fd == &UNSEEN:  # its fileno() may run anything, that closes the conn too
-            return self._sock.fileno() == fd and self.fd == fd
-        return self.sock_fd[0] == fd
+        if self.unseen:  # its fileno() may run anything, that closes the conn too
+            return self._sock.fileno() == fd and load_int(&self.fd) == fd
+        if not FREE_THREADED:
+            return self.sock_fd[0] == fd
+        if not self.admit():  # so that nobody closes it meanwhile
+            return False
+        same = self.sock_fd[0] == fd
+        self.leave()
+        return same
 
     cdef int live_fd(self) except -1:
         """The descriptor, for a call that starts now."""
-        if (self.fd < 0 or self.sock_fd[0] != self.fd) and not self.is_open():
+        cdef int fd = load_int(&self.fd)
+        if (FREE_THREADED or fd < 0 or self.sock_fd[0] != fd) and not self.is_open():
             if self._sock is None:
                 raise OSError(EBADF, "Bad file descriptor: no socket: call super().__init__(sock)")
             raise OSError(EBADF, "Bad file descriptor: the conn is closed")
-        return self.fd
+        return fd
 
-    cdef void enter(self) noexcept:
-        """Count a use of the descriptor that does without the GIL; `leave` ends it."""
-        if self.generation != generation():
+    cdef bint admit(self) noexcept:
+        """Count a use of the descriptor unless the conn is closed; `leave` ends it."""
+        if load_count(&self.generation) != generation():
             self.forget_parent()
-        self.users += 1
+        return count_in(&self.life, USER)
+
+    cdef int enter(self) except -1:
+        """Count a use of the descriptor that does without the GIL; `leave` ends it."""
+        if not self.admit():
+            return raise_closed()
+        if FREE_THREADED and not self.unseen and self.sock_fd[0] != self.fd:
+            self.leave()
+            return self.live_fd()  # which raises
+        return 0
 
     cdef void leave(self) noexcept:
         """End of a use counted by `enter`; the last one out of a closed conn closes it.
@@ -102,8 +143,7 @@ cdef class Descriptor:
         What the call has received survives whatever comes of that: ^C is raised after it, other
         exceptions of the socket's own close go to ``sys.unraisablehook``.
         """
-        self.users -= 1
-        if self.users or not self.unfinished:
+        if add_count(&self.life, -<unsigned int>USER) != (USER | CLOSED | UNFINISHED):
             return
         try:
             self.finish()
@@ -124,13 +164,12 @@ cdef class Descriptor:
         raises, as ^C may make it, that is raised here, the descriptor is closed nevertheless, and
         closing again calls it again.
         """
-        if self.generation != generation():
+        if load_count(&self.generation) != generation():
             self.forget_parent()
-        if self.fd >= 0:
-            self.fd = -1
-            self.unfinished = self.closes
+        if count_in(&self.life, CLOSED | UNFINISHED if self.closes else CLOSED):
+            store_int(&self.fd, -1)
             self.wake_all()
-        if self.users == 0 and self.unfinished:
+        if load_count(&self.life) == (CLOSED | UNFINISHED):
             self.finish()
         self.ended()
 
@@ -140,24 +179,26 @@ cdef class Descriptor:
 
     cdef int finish(self) except -1:
         """Close the socket; it stays unfinished until the socket's own close returned."""
-        if self.finishing:  # it was that close, or a signal handler in it, that called us
-            return 0
-        cdef bint own = issubclass(type(self._sock), OWN)
-        self.finishing = True
+        cdef bint own = False
+        if exchange_int(&self.finishing, True):
+            return 0  # it was that close, or a signal handler in it, that called us
         try:
+            if not load_count(&self.life) & UNFINISHED:  # another thread has done it
+                return 0
+            own = issubclass(type(self._sock), OWN)
             if own and type(self._sock) is socket.socket and self._sock._io_refs <= 0:
                 # What its close does, without a moment at which a signal handler could run.
                 self._sock._closed = True
                 OWN.close(self._sock)
             else:
                 self._sock.close()
-            self.unfinished = False
+            and_count(&self.life, ~<unsigned int>UNFINISHED)
         except BaseException:
             if own:
                 OWN.close(self._sock)  # the number, at least, is given back
             raise
         finally:
-            self.finishing = False
+            store_int(&self.finishing, False)
         return 0
 
     def detach(self):
@@ -180,9 +221,11 @@ cdef class Descriptor:
         Calls that wait in other threads end with ``OSError(EBADF)``, as by `close`.
         """
         cdef int fd = self.live_fd()
-        if self.generation != generation():
+        if load_count(&self.generation) != generation():
             self.forget_parent()
-        self.fd = -1
+        if not count_in(&self.life, CLOSED):
+            raise_closed()
+        store_int(&self.fd, -1)
         self.wake_all()
         if self._owned:
             self._sock.detach()
@@ -194,12 +237,12 @@ cdef class Descriptor:
 
     cdef void forget_parent(self) noexcept:
         """In a forked child: the parent's other threads, and so their calls, are not here."""
-        self.generation = generation()
-        self.users = 0
+        self.life &= CLOSED | UNFINISHED
+        store_count(&self.generation, generation())
 
     def fileno(self):
         """The socket's descriptor, or -1 once closed."""
-        return self.fd if self.is_open() else -1
+        return load_int(&self.fd) if self.is_open() else -1
 
     @property
     def closed(self):

@@ -7,6 +7,7 @@ from ..libc cimport socket as c
 from ..libc.socket cimport sockaddr, sockaddr_in, socklen_t
 from ..wire.address cimport forget_peers, peer_tuple
 from ..wire.arguments cimport os_error
+from .descriptor cimport hold, let_go
 from .interfaces cimport InterfaceLookup
 
 
@@ -36,9 +37,13 @@ cdef class Endpoint(InterfaceLookup):
         """
         cdef sockaddr_in name
         cdef socklen_t size = sizeof(name)
+        cdef int fd = self.live_fd(), err
         memset(&name, 0, sizeof(name))
-        if c.getsockname(self.live_fd(), <sockaddr *>&name, &size) < 0:
-            raise os_error(errno, "getsockname")
+        hold(self)
+        err = errno if c.getsockname(fd, <sockaddr *>&name, &size) < 0 else 0
+        let_go(self)
+        if err:
+            raise os_error(err, "getsockname")
         # A raw socket keeps its protocol where the port is.
         return peer_tuple(name.sin_addr.s_addr, 0 if self._type == c.SOCK_RAW else name.sin_port)
 

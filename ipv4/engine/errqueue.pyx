@@ -1,5 +1,6 @@
 """The error queue (ip(7), IP_RECVERR): ICMP errors, transmit timestamps, completions."""
 
+from cython cimport critical_section
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
@@ -11,6 +12,7 @@ from ..wire.arguments cimport as_int, os_error
 from ..wire.cmsg cimport CONTROL_ROOM, Told
 from ..wire.control cimport ControlMessage, control_of_report
 from .batch cimport Batches
+from .descriptor cimport hold, let_go
 from .retry cimport Incoming, is_named, raise_cut_control
 from .wait cimport ERRORS, Attempt, begin
 from ..libc cimport socket as c
@@ -25,6 +27,7 @@ from ..libc.socket cimport (
     sock_extended_err,
     sockaddr_in,
 )
+from ..libc.threads cimport load_int, store_int
 
 import sys
 from collections import namedtuple
@@ -119,8 +122,12 @@ cdef class ErrorQueue(Batches):
         # An empty queue is told from a full one before there is memory for what may come.
         state.fd = fd
         state.events = state.revents = 0
-        if not waiting and poll_ns(&state, 1, 0) == 0:
-            return None
+        if not waiting:
+            hold(self)
+            err = poll_ns(&state, 1, 0)
+            let_go(self)
+            if err == 0:
+                return None
         payload = PyBytes_FromStringAndSize(NULL, ERROR_PAYLOAD)
         vector.iov_base = PyBytes_AS_STRING(payload)
         vector.iov_len = ERROR_PAYLOAD
@@ -133,8 +140,10 @@ cdef class ErrorQueue(Batches):
                 incoming.header.msg_namelen = sizeof(incoming.name)
                 incoming.header.msg_controllen = CONTROL_ROOM
                 incoming.header.msg_flags = 0
+                hold(self)
                 n = recvmsg(fd, &incoming.header, MSG_ERRQUEUE | MSG_DONTWAIT)
                 err = errno
+                let_go(self)
                 if n >= 0:
                     break
                 if err == EAGAIN and not waiting:
@@ -145,7 +154,7 @@ cdef class ErrorQueue(Batches):
                     PyErr_CheckSignals()
                 else:
                     raise os_error(err, "read_error")
-                if self.fd != fd:
+                if load_int(&self.fd) != fd:
                     raise OSError(
                         EBADF, "Bad file descriptor: the conn was closed by another call")
         finally:
@@ -180,11 +189,12 @@ cdef class ErrorQueue(Batches):
             EINVAL for a combination that the kernel refuses.
         """
         cdef int32_t value = <int32_t>as_int(flags, 0, INT32_MAX, "flags")
+        cdef bint told
         self.set_raw(c.SOL_SOCKET, c.SO_TIMESTAMPING, &value, sizeof(value), "SO_TIMESTAMPING")
-        self.wants_control = (
-            value != 0 or self._control_flags != 0 or self.unknown_options
-            or self.others_are_told())
-        self.stamps_sent = (value & SENT_STAMPS) != 0
+        with critical_section(self):
+            told = value != 0 or self._control_flags != 0 or self.unknown_options
+            store_int(&self.wants_control, told or self.others_are_told())
+            self.stamps_sent = (value & SENT_STAMPS) != 0
 
 
 cdef object report_of(const unsigned char *control, size_t length, bytes payload, tuple addr):

@@ -13,6 +13,7 @@ from ..interface import Interface
 from ..libc cimport socket as c
 from ..libc.socket cimport ipv4_address, nameindex
 from ..wire.arguments cimport as_int, os_error, shown
+from .descriptor cimport hold, let_go
 from .sockopt cimport OptionDoor
 
 cdef enum:
@@ -81,31 +82,38 @@ cdef class InterfaceLookup(OptionDoor):
         for none.
         """
         cdef bytes raw
-        cdef int index
+        cdef int index, err, fd
         try:
             raw = str.encode(interface, "utf-8", "surrogateescape")
         except UnicodeEncodeError:
             raw = b""
         if not 0 < len(raw) < c.IFNAMSIZ or b"\0" in raw:
             raise ValueError(f"{name}: {shown(interface)} is not an interface name")
-        index = c.interface_index(self.live_fd(), PyBytes_AS_STRING(raw))
-        if index < 0 and errno != ENODEV:
-            raise os_error(errno, f"{name} {shown(interface)}")
+        fd = self.live_fd()
+        hold(self)
+        index = c.interface_index(fd, PyBytes_AS_STRING(raw))
+        err = errno
+        let_go(self)
+        if index < 0 and err != ENODEV:
+            raise os_error(err, f"{name} {shown(interface)}")
         return index
 
     cdef int index_with_address(self, uint32_t address) except -1:
         """Index of the interface that has an address, 0 when none has."""
         cdef ipv4_address *found
-        cdef int fd = self.live_fd(), i, count = c.addresses(fd, &found)
+        cdef int fd = self.live_fd(), i, count, err, index = 0
+        hold(self)
+        count = c.addresses(fd, &found)
+        err = errno
+        for i in range(count):
+            if found[i].address == address:
+                index = max(c.interface_index(fd, found[i].name), 0)
+                break
+        let_go(self)
         if count < 0:
-            raise os_error(errno, "list of interfaces")
-        try:
-            for i in range(count):
-                if found[i].address == address:
-                    return max(c.interface_index(fd, found[i].name), 0)
-            return 0
-        finally:
-            free(found)
+            raise os_error(err, "list of interfaces")
+        free(found)
+        return index
 
     cdef list interface_indexes(self):
         """Indexes of all interfaces, in ascending order; some may be gone by now.
@@ -118,7 +126,9 @@ cdef class InterfaceLookup(OptionDoor):
         cdef int fd = self.live_fd(), i, count, index = 1, last = 0
         cdef char name[c.IFNAMSIZ]
         cdef set found = set()
+        hold(self)
         listed = c.interfaces_there(fd)
+        let_go(self)
         cdef bint complete = listed != NULL
         if not complete:
             listed = c.if_nameindex()
@@ -130,7 +140,11 @@ cdef class InterfaceLookup(OptionDoor):
                     i += 1
             finally:
                 c.if_freenameindex(listed)
-        if not complete:
+        if complete:
+            found.discard(0)
+            return sorted(found)
+        hold(self)
+        try:
             count = c.addresses(fd, &addresses)
             if count < 0:
                 raise os_error(errno, "list of interfaces")
@@ -144,28 +158,38 @@ cdef class InterfaceLookup(OptionDoor):
                     found.add(index)
                     last = index
                 index += 1
+        finally:
+            let_go(self)
         found.discard(0)
         return sorted(found)
 
     cdef list multicast_indexes(self):
         """Indexes of the interfaces that are up and do multicast."""
         cdef char name[c.IFNAMSIZ]
-        cdef int flags, wanted = <int>c.IFF_UP | <int>c.IFF_MULTICAST
+        cdef int fd, flags, wanted = <int>c.IFF_UP | <int>c.IFF_MULTICAST
         cdef list indexes = []
         for index in self.interface_indexes():
-            if c.interface_name(self.live_fd(), index, name) == 0:
-                flags = c.interface_flags(self.live_fd(), name)
-                if flags >= 0 and flags & wanted == wanted:
-                    indexes.append(index)
+            fd = self.live_fd()
+            flags = -1
+            hold(self)
+            if c.interface_name(fd, <int>index, name) == 0:
+                flags = c.interface_flags(fd, name)
+            let_go(self)
+            if flags >= 0 and flags & wanted == wanted:
+                indexes.append(index)
         return indexes
 
     def _interface(self, int index):
         """`Interface` of an index, its name empty when the interface is gone."""
         cdef char name[c.IFNAMSIZ]
-        if c.interface_name(self.live_fd(), index, name) < 0:
-            if errno != ENODEV:
-                raise os_error(errno, f"interface {index}")
+        cdef int fd = self.live_fd(), err
+        hold(self)
+        err = errno if c.interface_name(fd, index, name) < 0 else 0
+        let_go(self)
+        if err == ENODEV:
             return Interface(index, "")
+        if err:
+            raise os_error(err, f"interface {index}")
         return Interface(index, (<bytes>name).decode("utf-8", "surrogateescape"))
 
     def _interface_index(self, interface, name="interface"):

@@ -2,6 +2,7 @@ from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uintptr_t
 
 from ..libc.socket cimport iovec, mmsghdr, msghdr, sockaddr_in
+from ..wire.control cimport ControlMessage
 from .arena cimport Arena
 
 
@@ -31,7 +32,8 @@ cdef class Message:
         uint32_t _nn
         int32_t _flags
 
-    cdef int check_idle(self) except -1
+    cdef int set_word(self, uint32_t *word, uint32_t value) except -1
+    cdef ControlMessage received_control(self)
     cdef bint in_flight(self) noexcept
     cdef int set_slot_control(self, object value) except -1
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1

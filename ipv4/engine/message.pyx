@@ -15,9 +15,19 @@ from libc.stdint cimport INT32_MAX, UINT32_MAX, int16_t, int32_t, uint16_t, uint
 from libc.string cimport memcpy
 
 from ..libc.socket cimport MSG_CTRUNC, iovec, mmsghdr, ntohs, sockaddr_in
+from ..libc.threads cimport (
+    Section,
+    begin_section,
+    end_section,
+    load_16,
+    load_32,
+    load_i32,
+    store_16,
+    store_32,
+)
 from ..wire.address cimport as_sockaddr, peer_tuple
 from ..wire.arguments cimport as_int, c_GetBuffer, get_buffer
-from ..wire.control cimport control_from_kernel
+from ..wire.control cimport ControlMessage, control_from_kernel
 from .arena cimport Arena, Span
 from .process cimport generation, survives, this_thread
 
@@ -87,13 +97,6 @@ cdef class Message:
         if self.vectors != NULL and self.vectors != &self.vector:
             PyMem_Free(self.vectors)
 
-    cdef int check_idle(self) except -1:
-        if self.arena is not None:
-            return self.arena.check_idle(self.index)
-        if self.in_flight():
-            raise BufferError("the message is in flight in another call: wait until that ends")
-        return 0
-
     cdef bint in_flight(self) noexcept:
         """Whether a call has it now; one of a thread that a fork left behind does not."""
         return self.flight != NULL and (
@@ -104,17 +107,25 @@ cdef class Message:
     @property
     def buffers(self):
         """The payload's buffers, as a new list."""
+        cdef Section section
         if self.arena is None:
-            return [self._buffers] if self.view_count == 1 else list(self._buffers)
+            begin_section(&section, self)
+            found = self._buffers
+            single = self.view_count == 1
+            end_section(&section)
+            return [found] if single else list(found)
         return [memoryview(self.arena.column(
             b"B", 1, self.arena.data + self.index * self.arena.size, self.arena.size, 1))]
 
     @buffers.setter
     def buffers(self, value):
         cdef Py_buffer *views
+        cdef Py_buffer *old_views
         cdef iovec *vectors = NULL
-        cdef size_t count, done = 0, i
-        cdef bint readonly = False
+        cdef iovec *old_vectors
+        cdef Section section
+        cdef size_t count, done = 0, old_count, i
+        cdef bint readonly = False, busy
         if self.arena is not None:
             raise TypeError("buffers of a message in a MessageBatch are fixed: write into them")
         if not isinstance(value, (list, tuple)):
@@ -134,31 +145,41 @@ cdef class Message:
             for item in items:
                 readonly |= pin(item, &views[done], f"buffers[{done}]")
                 done += 1
-            # Pinning ran the exporters' code, which may have handed the message to a call.
-            self.check_idle()
         except BaseException:
             unpin_all(views, done, items)
             PyMem_Free(views)
             PyMem_Free(vectors)
             raise
-        # From here on nothing fails. The old pins go last: releasing them runs code again.
+        fresh = items[0] if count == 1 else items  # nearly always one: no tuple for it
+        begin_section(&section, self)
         old = self._buffers
-        cdef Py_buffer *old_views = self.views
-        cdef size_t old_count = self.view_count
-        if self.has_oob:
-            memcpy(&views[count], &old_views[old_count], sizeof(Py_buffer))
-        if self.vectors != &self.vector:
-            PyMem_Free(self.vectors)
-        self.vectors = vectors if vectors != NULL else &self.vector
-        for i in range(count):
-            self.vectors[i].iov_base = views[i].buf
-            self.vectors[i].iov_len = views[i].len
-        self.views = views
-        self.view_count = <uint16_t>count
-        self._buffers = items[0] if count == 1 else items  # nearly always one: no tuple for it
-        self.readonly_buffers = readonly
-        self.header.msg_iov = self.vectors
-        self.header.msg_iovlen = count
+        # Pinning ran the exporters' code, which may have handed the message to a call.
+        busy = self.in_flight()
+        old_views = self.views
+        old_count = self.view_count
+        old_vectors = self.vectors
+        if not busy:
+            if self.has_oob:
+                memcpy(&views[count], &old_views[old_count], sizeof(Py_buffer))
+            self.vectors = vectors if vectors != NULL else &self.vector
+            for i in range(count):
+                self.vectors[i].iov_base = views[i].buf
+                self.vectors[i].iov_len = views[i].len
+            self.views = views
+            self.view_count = <uint16_t>count
+            self._buffers = fresh
+            self.readonly_buffers = readonly
+            self.header.msg_iov = self.vectors
+            self.header.msg_iovlen = count
+        end_section(&section)
+        # Pins go last: releasing them runs code again.
+        if busy:
+            unpin_all(views, count, fresh)
+            PyMem_Free(views)
+            PyMem_Free(vectors)
+            refuse_flight()
+        if old_vectors != &self.vector:
+            PyMem_Free(old_vectors)
         if old_views != NULL:
             unpin_all(old_views, old_count, old)
             PyMem_Free(old_views)
@@ -166,8 +187,12 @@ cdef class Message:
     @property
     def oob(self):
         """The control buffer, or None."""
+        cdef Section section
         if self.arena is None:
-            return self._oob
+            begin_section(&section, self)
+            found = self._oob
+            end_section(&section)
+            return found
         return memoryview(self.arena.column(
             b"B", 1, self.arena.control + self.index * self.arena.control_room,
             self.arena.control_room, 1))
@@ -175,7 +200,8 @@ cdef class Message:
     @oob.setter
     def oob(self, value):
         cdef Py_buffer view, old
-        cdef bint readonly = False, had
+        cdef Section section
+        cdef bint readonly = False, had = False, busy
         if self.arena is not None:
             self.set_slot_control(value)
             return
@@ -183,25 +209,28 @@ cdef class Message:
             self.buffers = ()
         if value is not None:
             readonly = pin(value, &view, "oob")
-        try:
-            self.check_idle()
-        except BufferError:
+        begin_section(&section, self)
+        previous = self._oob
+        busy = self.in_flight()
+        if not busy:
+            had = self.has_oob
+            old = self.views[self.view_count]
+            self.has_oob = value is not None
+            self.readonly_oob = readonly
+            if self.has_oob:
+                self.views[self.view_count] = view
+                self.header.msg_control = view.buf
+                self.header.msg_controllen = view.len
+            else:
+                self.header.msg_control = NULL
+                self.header.msg_controllen = 0
+            self._nn = 0
+            self._oob = value
+        end_section(&section)
+        if busy:
             if value is not None:
                 unpin(&view, value)
-            raise
-        had = self.has_oob
-        old = self.views[self.view_count]
-        self.has_oob = value is not None
-        self.readonly_oob = readonly
-        if self.has_oob:
-            self.views[self.view_count] = view
-            self.header.msg_control = view.buf
-            self.header.msg_controllen = view.len
-        else:
-            self.header.msg_control = NULL
-            self.header.msg_controllen = 0
-        self._nn = 0
-        previous, self._oob = self._oob, value
+            refuse_flight()
         if had:
             unpin(&old, previous)
 
@@ -209,20 +238,25 @@ cdef class Message:
         """Copy control bytes to be sent into a batch's slot."""
         cdef Py_buffer view
         cdef Arena arena = self.arena
+        cdef Span *span
         if value is None:
-            arena.check_idle(self.index)
-            arena.control_held[self.index] = 0
+            span = arena.board(self.index, self.index + 1)
+            store_16(&arena.control_held[self.index], 0)
+            arena.land(span)
             return 0
         get_buffer(value, &view, False, "oob")
         try:
-            arena.check_idle(self.index)
-            if <size_t>view.len > arena.control_room:
-                raise ValueError(
-                    f"oob must be at most {arena.control_room} bytes long in this batch,"
-                    f" not {view.len}"
-                )
-            memcpy(arena.control + self.index * arena.control_room, view.buf, view.len)
-            arena.control_held[self.index] = <int16_t>-view.len
+            span = arena.board(self.index, self.index + 1)
+            try:
+                if <size_t>view.len > arena.control_room:
+                    raise ValueError(
+                        f"oob must be at most {arena.control_room} bytes long in this batch,"
+                        f" not {view.len}"
+                    )
+                memcpy(arena.control + self.index * arena.control_room, view.buf, view.len)
+                store_16(&arena.control_held[self.index], <int16_t>-view.len)
+            finally:
+                arena.land(span)
         finally:
             PyBuffer_Release(&view)
         return 0
@@ -230,37 +264,55 @@ cdef class Message:
     @property
     def addr(self):
         """Destination, or after a read the sender."""
-        cdef sockaddr_in *name = &self.name
+        cdef Section section
+        cdef uint32_t address
+        cdef uint16_t port
+        cdef bint present
+        cdef object found = None
         if self.arena is not None:
             return self.arena.peer(self.index)
-        if not self.has_addr:
-            return None
-        if (
-            self._addr is None
-            or self.addr_of != name.sin_addr.s_addr
-            or self.port_of != name.sin_port
-        ):
-            self.addr_of = name.sin_addr.s_addr
-            self.port_of = name.sin_port
-            self._addr = peer_tuple(self.addr_of, self.port_of)
-        return self._addr
+        begin_section(&section, self)
+        present = self.has_addr
+        address = self.name.sin_addr.s_addr
+        port = self.name.sin_port
+        if present and self.addr_of == address and self.port_of == port:
+            found = self._addr
+        end_section(&section)
+        if present and found is None:
+            found = peer_tuple(address, port)
+            begin_section(&section, self)
+            self.addr_of = address
+            self.port_of = port
+            self._addr = found
+            end_section(&section)
+        return found
 
     @addr.setter
     def addr(self, value):
         cdef sockaddr_in name
+        cdef Section section
+        cdef Span *span
+        cdef bint busy
         name.sin_addr.s_addr = 0
         name.sin_port = 0
         if value is not None:
             as_sockaddr(value, &name, "addr")
-        self.check_idle()
         if self.arena is not None:
+            span = self.arena.board(self.index, self.index + 1)
             self.arena.names[self.index].sin_addr.s_addr = name.sin_addr.s_addr
             self.arena.names[self.index].sin_port = name.sin_port
             self.arena.ports[self.index] = ntohs(name.sin_port)
+            self.arena.land(span)
             return
-        self.has_addr = value is not None
-        if self.has_addr:
-            self.name = name
+        begin_section(&section, self)
+        busy = self.in_flight()
+        if not busy:
+            self.has_addr = value is not None
+            if self.has_addr:
+                self.name = name
+        end_section(&section)
+        if busy:
+            refuse_flight()
 
     # Results
 
@@ -269,50 +321,62 @@ cdef class Message:
         """Bytes of payload moved; in a batch also how many bytes the slot sends."""
         if self.arena is not None:
             return self.arena.headers[self.index].msg_len
-        return self._n
+        return load_32(&self._n)
 
     @n.setter
     def n(self, value):
         cdef uint32_t n
+        cdef Span *span
         if self.arena is not None:
             n = <uint32_t>as_int(value, 0, self.arena.size, "n")
-            self.arena.check_idle(self.index)
+            span = self.arena.board(self.index, self.index + 1)
             self.arena.headers[self.index].msg_len = n
+            self.arena.land(span)
             return
-        n = <uint32_t>as_int(value, 0, UINT32_MAX, "n")
-        self.check_idle()
-        self._n = n
+        self.set_word(&self._n, <uint32_t>as_int(value, 0, UINT32_MAX, "n"))
 
     @property
     def nn(self):
         """Bytes of control data moved."""
         if self.arena is not None:
-            return abs(self.arena.control_held[self.index])
-        return self._nn
+            return abs(load_16(&self.arena.control_held[self.index]))
+        return load_32(&self._nn)
 
     @nn.setter
     def nn(self, value):
         if self.arena is not None:
             raise TypeError("nn of a message in a MessageBatch is set by assigning oob")
-        cdef uint32_t nn = <uint32_t>as_int(value, 0, UINT32_MAX, "nn")
-        self.check_idle()
-        self._nn = nn
+        self.set_word(&self._nn, <uint32_t>as_int(value, 0, UINT32_MAX, "nn"))
 
     @property
     def flags(self):
         """The kernel's flags of the message."""
         if self.arena is not None:
             return self.arena.headers[self.index].msg_hdr.msg_flags
-        return self._flags
+        return load_i32(&self._flags)
 
     @flags.setter
     def flags(self, value):
         cdef int32_t flags = <int32_t>as_int(value, 0, INT32_MAX, "flags")
-        self.check_idle()
+        cdef Span *span
         if self.arena is not None:
+            span = self.arena.board(self.index, self.index + 1)
             self.arena.headers[self.index].msg_hdr.msg_flags = flags
-        else:
-            self._flags = flags
+            self.arena.land(span)
+            return
+        self.set_word(<uint32_t *>&self._flags, <uint32_t>flags)
+
+    cdef int set_word(self, uint32_t *word, uint32_t value) except -1:
+        cdef Section section
+        cdef bint busy
+        begin_section(&section, self)
+        busy = self.in_flight()
+        if not busy:
+            store_32(word, value)
+        end_section(&section)
+        if busy:
+            refuse_flight()
+        return 0
 
     @property
     def control(self):
@@ -323,13 +387,22 @@ cdef class Message:
         ValueError
             If it was cut (MSG_CTRUNC): what is missing cannot be told from what never came.
         """
+        cdef Section section
+        # So that nobody takes the buffer away while it is read.
+        begin_section(&section, self)
+        try:
+            return self.received_control()
+        finally:
+            end_section(&section)
+
+    cdef ControlMessage received_control(self):
         cdef size_t length = self._nn, room = 0
         cdef int32_t flags = self._flags
         cdef uint32_t peer = self.name.sin_addr.s_addr if self.has_addr else 0
         cdef const unsigned char *data = NULL
         if self.arena is not None:
             # What it is to send is not what it received.
-            length = max(self.arena.control_held[self.index], 0)
+            length = max(load_16(&self.arena.control_held[self.index]), 0)
             flags = self.arena.headers[self.index].msg_hdr.msg_flags
             peer = self.arena.names[self.index].sin_addr.s_addr
             data = self.arena.control + self.index * self.arena.control_room
@@ -352,21 +425,29 @@ cdef class Message:
         """Mark the message as one call's own and copy its header, armed."""
         if self.arena is not None:
             return self.board_slot(header, writing, position)
-        if self.in_flight():
-            # A message may stand twice in one write; a read would fill the same memory twice.
-            if self.flight != call or not writing:
-                raise BufferError(f"ms[{position}] is in flight already")
-        header.msg_hdr = self.header
-        if writing:
-            if not self.has_addr:
-                header.msg_hdr.msg_name = NULL
-                header.msg_hdr.msg_namelen = 0
-        elif self.readonly_buffers or self.readonly_oob:
-            part = "buffers" if self.readonly_buffers else "oob"
-            raise TypeError(f"ms[{position}].{part} must be writable to be read into")
-        self.flight = call
-        self.generation = generation()
-        self.thread = this_thread()
+        cdef Section section
+        cdef str unfit = None
+        cdef bint busy
+        begin_section(&section, self)
+        # A message may stand twice in one write; a read would fill the same memory twice.
+        busy = self.in_flight() and (self.flight != call or not writing)
+        if not busy:
+            header.msg_hdr = self.header
+            if writing:
+                if not self.has_addr:
+                    header.msg_hdr.msg_name = NULL
+                    header.msg_hdr.msg_namelen = 0
+            elif self.readonly_buffers or self.readonly_oob:
+                unfit = "buffers" if self.readonly_buffers else "oob"
+            if unfit is None:
+                self.flight = call
+                self.generation = generation()
+                self.thread = this_thread()
+        end_section(&section)
+        if busy:
+            raise BufferError(f"ms[{position}] is in flight already")
+        if unfit is not None:
+            raise TypeError(f"ms[{position}].{unfit} must be writable to be read into")
         return 0
 
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
@@ -384,9 +465,13 @@ cdef class Message:
         return 0
 
     cdef void land(self) noexcept:
+        cdef Section section
         if self.arena is not None:
             self.arena.land(<Span *>self.flight)
+            return
+        begin_section(&section, self)
         self.flight = NULL
+        end_section(&section)
 
     cdef void take(self, const mmsghdr *header, bint writing) noexcept:
         """Keep what the kernel said of the message."""
@@ -396,11 +481,14 @@ cdef class Message:
                 self.arena.headers[self.index].msg_hdr = header.msg_hdr
                 self.arena.note_received(self.index, self.index + 1, True)
             return
+        cdef Section section
+        begin_section(&section, self)
         self._n = header.msg_len
         self._nn = <uint32_t>header.msg_hdr.msg_controllen
         self._flags = header.msg_hdr.msg_flags
         if not writing:
             self.has_addr = header.msg_hdr.msg_namelen >= sizeof(sockaddr_in)
+        end_section(&section)
 
     def __repr__(self):
         shape = [memoryview(b).nbytes for b in self.buffers]
@@ -408,6 +496,10 @@ cdef class Message:
             f"<ipv4.Message buffers={shape} addr={self.addr} n={self.n} nn={self.nn}"
             f" flags={self.flags:#x}>"
         )
+
+
+cdef int refuse_flight() except -1:
+    raise BufferError("the message is in flight in another call: wait until that ends")
 
 
 cdef int pin(object exporter, Py_buffer *view, str name) except -1:

@@ -2,7 +2,7 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int16_t, uint32_t
 from libc.string cimport memcpy
 
 from ..libc.doors cimport Results, forget, head_of
@@ -15,6 +15,7 @@ from ..libc.socket cimport (
     ntohs,
     sockaddr_in,
 )
+from ..libc.threads cimport acquire, release, store_16, store_int
 from ..wire.address cimport peer_of
 from ..wire.arguments cimport as_int, shown
 from ..wire.cmsg cimport (
@@ -58,7 +59,7 @@ cdef class Heads:
         cdef Arena arena = self.arena
         if i >= self.stop:
             raise StopIteration
-        self.at += 1
+        self.at = i + 1
         return head_of(
             &self.last, arena.headers[i].msg_len,
             peer_of(&arena.peers, arena.names[i].sin_addr.s_addr, arena.names[i].sin_port),
@@ -79,10 +80,11 @@ cdef class Payloads:
         return self
 
     def __next__(self):
-        if self.at >= self.stop:
+        cdef size_t i = self.at  # read once: another thread may share the iterator
+        if i >= self.stop:
             raise StopIteration
-        self.at += 1
-        return self.arena.payload(self.at - 1)
+        self.at = i + 1
+        return self.arena.payload(i)
 
 
 @cython.final
@@ -99,10 +101,11 @@ cdef class PeersOf:
         return self
 
     def __next__(self):
-        if self.at >= self.stop:
+        cdef size_t i = self.at  # read once: another thread may share the iterator
+        if i >= self.stop:
             raise StopIteration
-        self.at += 1
-        return self.arena.peer(self.at - 1)
+        self.at = i + 1
+        return self.arena.peer(i)
 
 
 @cython.final
@@ -129,10 +132,10 @@ cdef class Datagrams:
         size = arena.segment_sizes[i]
         if size == 0 or size > length - offset:
             size = length - offset
-        self.offset = offset + size
-        if self.offset >= length:
-            self.at += 1
-            self.offset = 0
+        offset += size
+        self.offset = 0 if offset >= length else offset
+        self.at = i + 1 if offset >= length else i
+        offset -= size
         return (
             memoryview(arena.column(b"B", 1, arena.data + i * arena.size + offset, size, 1)),
             arena.peer(i),
@@ -154,10 +157,11 @@ cdef class Slots:
         return self
 
     def __next__(self):
-        if self.at >= self.stop:
+        cdef size_t i = self.at
+        if i >= self.stop:
             raise StopIteration
-        self.at += 1
-        return slot(self.arena, self.at - 1)
+        self.at = i + 1
+        return slot(self.arena, i)
 
 
 @cython.final
@@ -253,8 +257,7 @@ cdef class MessageBatch:
         heads.arena = self.arena
         heads.at = self.start
         heads.stop = self.start + self.first(count, "count")
-        self.arena.scan_fresh()
-        self.arena.scanned_live = True
+        self.arena.keep_scanned()
         return heads
 
     cdef size_t first(self, object n, str name) except? -1:
@@ -342,8 +345,11 @@ cdef class MessageBatch:
         cdef Told told
         cdef uint32_t source = 0
         cdef bint tied
-        if interface is not None and not isinstance(interface, bool):
-            raise TypeError(f"interface must be None, True or False, not {shown(interface)}")
+        cdef int wished = -1
+        if interface is not None:
+            if not isinstance(interface, bool):
+                raise TypeError(f"interface must be None, True or False, not {shown(interface)}")
+            wished = interface
         if self.start == stop:
             return
         arena.make_rare_columns()  # for what is asked of them later
@@ -356,6 +362,7 @@ cdef class MessageBatch:
                         " make the batch with the flags that are on"
                     )
             # The columns keep what was received, which the answer takes the place of.
+            acquire(&arena.lock)
             if self.start <= arena.fresh_start and arena.fresh_stop <= stop:
                 arena.fresh_start = arena.fresh_stop = 0
             else:
@@ -368,13 +375,14 @@ cdef class MessageBatch:
                 arena.tell(i, &told)
                 tied = answers_to(
                     arena.names[i].sin_addr.s_addr, told.dst, told.spec_dst, &source)
-                if interface is not None:
-                    tied = interface
-                arena.control_held[i] = 0
+                if wished >= 0:
+                    tied = wished
+                store_16(&arena.control_held[i], 0)
                 if source or tied and told.ifindex:
-                    arena.control_held[i] = -<int>put_route(
+                    store_16(&arena.control_held[i], -<int16_t>put_route(
                         arena.control + i * arena.control_room, told.ifindex if tied else 0,
-                        source != 0, source)
+                        source != 0, source))
+            release(&arena.lock)
         finally:
             arena.land(span)
 
@@ -396,8 +404,7 @@ cdef class MessageBatch:
         found.at = self.start
         found.offset = 0
         found.stop = self.start + self.first(n, "n")
-        self.arena.scan_fresh()
-        self.arena.scanned_live = True
+        self.arena.keep_scanned()
         return found
 
     cdef list copied(self, size_t n):
@@ -406,8 +413,7 @@ cdef class MessageBatch:
         cdef Arena arena = self.arena
         cdef size_t i, offset, length, size, stop = min(self.start + n, self.stop)
         cdef list found = []
-        arena.scan_fresh()
-        arena.scanned_live = True
+        arena.keep_scanned()
         for i in range(self.start, stop):
             length = arena.length(i)
             size = arena.segment_sizes[i]
@@ -467,8 +473,7 @@ cdef class MessageBatch:
             return 0
         span = source.board(self.start, stop)
         try:
-            source.scan_fresh()
-            source.scanned_live = True
+            source.keep_scanned()
             for i in range(self.start, stop):
                 length = source.length(i)
                 size = source.segment_sizes[i]
@@ -492,17 +497,16 @@ cdef class MessageBatch:
                 )
             into_span = target.board(other.start, other.start + rows)
             try:
-                if target.dsts == NULL and source.dsts != NULL:
-                    target.make_rare_columns()
                 if total >= COPY_BYTES:
                     with nogil:
                         copy_datagrams(source, self.start, stop, target, other.start)
                 else:
                     copy_datagrams(source, self.start, stop, target, other.start)
-                # The columns hold what the control data tells already.
-                if other.start <= target.fresh_start and target.fresh_stop <= other.start + rows:
-                    target.fresh_start = target.fresh_stop = 0
             finally:
+                # Columns are filled when somebody looks, as after a read.
+                acquire(&target.lock)
+                target.add_fresh(other.start, other.start + rows)
+                release(&target.lock)
                 target.land(into_span)
         finally:
             source.land(span)
@@ -544,18 +548,19 @@ cdef class MessageBatch:
     def ports(self):
         """Ports (uint16, as numbers), going with `addrs`."""
         cdef Arena arena = self.arena
-        arena.scan_fresh()
+        acquire(&arena.lock)
         if not arena.ports_live:
             for i in range(arena.count):
                 arena.ports[i] = ntohs(arena.names[i].sin_port)
-            arena.ports_live = True
+            store_int(&arena.ports_live, True)
+        arena.scan_fresh()
+        release(&arena.lock)
         return memoryview(arena.column(
             b"H", 2, &arena.ports[self.start], self.stop - self.start, 2))
 
     cdef object scanned(self, const char *format, size_t itemsize, void *first):
         """A column of control data: filled now, and by every read from now on."""
-        self.arena.scan_fresh()
-        self.arena.scanned_live = True
+        self.arena.keep_scanned()
         return memoryview(self.arena.column(
             format, itemsize, first, self.stop - self.start, itemsize))
 
@@ -663,8 +668,7 @@ cdef void copy_datagrams(Arena source, size_t start, size_t stop, Arena target,
                         if CMSG_SPACE(walk.size) > target.control_room - held:
                             break
                         held += put(control + held, walk.level, walk.type, walk.body, walk.size)
-            target.control_held[row] = <int>held
-            target.tell(row, &told)
+            store_16(&target.control_held[row], <int16_t>held)
             row += 1
             offset += size
             if offset >= length:

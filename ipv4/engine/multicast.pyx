@@ -2,6 +2,7 @@
 # Methods of a plain class have signatures of their own; an embedded one would be text of the doc.
 """Multicast groups: membership, source filters (RFC 3376, RFC 3678) and the outgoing interface."""
 
+from cython cimport critical_section
 from libc.errno cimport EADDRNOTAVAIL, EINVAL, ENOBUFS, ENODEV
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
@@ -306,7 +307,7 @@ cdef int bound_index(Endpoint conn) except -1:
 # that were joined there, empty for any source. Index 0 stands for the kernel's own choice.
 
 cdef int chosen_index(Endpoint conn, uint32_t group, object source, bint joining) except -1:
-    """The interface that a call means which names none."""
+    """The interface that a call means which names none; in the conn's critical section."""
     cdef dict places = None if joining or conn.chosen is None else conn.chosen.get(group)
     if places:
         for index in reversed(list(places)):
@@ -370,26 +371,29 @@ cdef int set_membership(Endpoint conn, str verb, int option, object group, objec
     if source is not ANY_SOURCE:
         as_address(source, &source_address, "source")
         one = source_address
-    if interface is None:
-        index = chosen_index(conn, group_address, one, joining)
-    else:
+    if interface is not None:
         index = conn.interface_index(interface, "interface")
-    err = put_membership(conn, verb, option, group_address, one, source_address, index)
-    if err and index == 0 and not joining and conn.chosen and group_address in conn.chosen:
-        # The route has changed since the kernel chose by it.
-        index = only_member(conn, group_address)
-        if index:
-            err = put_membership(conn, verb, option, group_address, one, source_address, index)
-            if not err:
-                index = 0  # as it was remembered
-    if err:
-        if leaving and err == EADDRNOTAVAIL and one is ANY_SOURCE:
+    # What the kernel holds and what is remembered of it change together.
+    with critical_section(conn):
+        if interface is None:
+            index = chosen_index(conn, group_address, one, joining)
+        err = put_membership(conn, verb, option, group_address, one, source_address, index)
+        if err and index == 0 and not joining and conn.chosen and group_address in conn.chosen:
+            # The route has changed since the kernel chose by it.
+            index = only_member(conn, group_address)
+            if index:
+                err = put_membership(conn, verb, option, group_address, one, source_address, index)
+                if not err:
+                    index = 0  # as it was remembered
+        if err:
+            if leaving and err == EADDRNOTAVAIL and one is ANY_SOURCE:
+                forget_choice(conn, group_address, index, one)
+        elif joining and interface is None:
+            remember_choice(conn, group_address, index, one)
+        elif leaving:
             forget_choice(conn, group_address, index, one)
+    if err:
         raise membership_error(err, verb, group, source, interface, index)
-    if joining and interface is None:
-        remember_choice(conn, group_address, index, one)
-    elif leaving:
-        forget_choice(conn, group_address, index, one)
     return 0
 
 
@@ -470,7 +474,8 @@ cdef tuple get_filter(Endpoint conn, object group, object interface):
     cdef unsigned int i
     as_address(group, &address, "group")
     if interface is None:
-        index = chosen_index(conn, address, ANY_SOURCE, False)
+        with critical_section(conn):
+            index = chosen_index(conn, address, ANY_SOURCE, False)
     else:
         index = conn.interface_index(interface, "interface")
     request = <group_filter *>PyMem_Calloc(1, room)
@@ -501,9 +506,11 @@ cdef int set_filter(Endpoint conn, object group, int mode, list sources,
     cdef group_filter *request
     cdef Py_ssize_t i, count = len(sources)
     cdef set heard = set()
+    cdef object what = "those sources"
     as_address(group, &address, "group")
     if interface is None:
-        index = chosen_index(conn, address, ANY_SOURCE, False)
+        with critical_section(conn):
+            index = chosen_index(conn, address, ANY_SOURCE, False)
     else:
         index = conn.interface_index(interface, "interface")
     if count > MAX_SOURCES:
@@ -521,24 +528,30 @@ cdef int set_filter(Endpoint conn, object group, int mode, list sources,
             as_address(sources[i], &source, f"sources[{i}]")
             put_address(&request.gf_slist[i], source)
             heard.add(source)
-        err = conn.try_set(c.IPPROTO_IP, c.MCAST_MSFILTER, request, <socklen_t>room, verb)
-        if err == EINVAL:
-            # Linux filters only what is joined; RFC 3678 joins by setting the filter.
-            err = put_membership(conn, verb, c.MCAST_JOIN_GROUP, address, ANY_SOURCE, 0, index)
-            if err:
-                raise membership_error(err, verb, group, ANY_SOURCE, interface, index)
+        with critical_section(conn):
             err = conn.try_set(c.IPPROTO_IP, c.MCAST_MSFILTER, request, <socklen_t>room, verb)
-            if err:
-                put_membership(conn, verb, c.MCAST_LEAVE_GROUP, address, ANY_SOURCE, 0, index)
-        if err:
-            raise membership_error(err, verb, group, "those sources", interface, index)
+            if err == EINVAL:
+                # Linux filters only what is joined; RFC 3678 joins by setting the filter.
+                err = put_membership(conn, verb, c.MCAST_JOIN_GROUP, address, ANY_SOURCE, 0, index)
+                if err:
+                    what = ANY_SOURCE
+                else:
+                    err = conn.try_set(
+                        c.IPPROTO_IP, c.MCAST_MSFILTER, request, <socklen_t>room, verb)
+                    if err:
+                        put_membership(
+                            conn, verb, c.MCAST_LEAVE_GROUP, address, ANY_SOURCE, 0, index)
+            if not err and mode == 1 and not heard:
+                forget_choice(conn, address, index, ANY_SOURCE)
+            elif not err:
+                if interface is None:
+                    remember_choice(conn, address, index, ANY_SOURCE)
+                replace_choice(conn, address, index, heard if mode == 1 else set())
     finally:
         PyMem_Free(request)
-    if mode == 1 and not heard:
-        return forget_choice(conn, address, index, ANY_SOURCE)
-    if interface is None:
-        remember_choice(conn, address, index, ANY_SOURCE)
-    return replace_choice(conn, address, index, heard if mode == 1 else set())
+    if err:
+        raise membership_error(err, verb, group, what, interface, index)
+    return 0
 
 
 cdef inline size_t GROUP_FILTER_SIZE(size_t count) noexcept:

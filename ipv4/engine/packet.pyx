@@ -21,9 +21,9 @@ from libc.string cimport memcpy, memmove, memset
 
 from ..wire.address cimport as_sockaddr, peer_of
 from ..wire.arguments cimport as_flags, as_int, get_buffer, shown
-from ..wire.control cimport ROUTE_ROOM, ControlMessage, encode_route, is_route
+from ..wire.control cimport ROUTE_ROOM, ControlMessage, at_once, encode_route, is_route
 from ..wire.memory cimport Memory, fasten, look_at, unfasten
-from .descriptor cimport is_unseen
+from .descriptor cimport hold, is_unseen, let_go
 from .endpoint cimport Attempt
 from .errqueue cimport ErrorQueue
 from .wait cimport NEVER, begin, deadline_is_near
@@ -41,6 +41,7 @@ from .retry cimport (
     set_control,
 )
 from ..wire.header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
+from ..wire.header cimport at_once as header_at_once
 from ..libc cimport socket as c
 from ..libc.doors cimport (
     ALONE,
@@ -69,6 +70,7 @@ from ..libc.socket cimport (
     sockaddr_in,
     socklen_t,
 )
+from ..libc.threads cimport load_int, store_int
 
 import sys
 
@@ -179,7 +181,7 @@ cdef class PacketTransfer(ErrorQueue):
         they are without it. Worth it from a dozen messages to one destination on.
         """
         refuse_unless_udp(self, "coalesce")
-        return self.coalesce_wanted
+        return load_int(&self.coalesce_wanted) != 0
 
     @coalesce.setter
     def coalesce(self, value):
@@ -189,8 +191,9 @@ cdef class PacketTransfer(ErrorQueue):
         self.live_fd()
         if value and UDP_SEGMENT < 0:
             raise NotImplementedError(f"UDP_SEGMENT is not available on {sys.platform}")
-        self.coalesce_wanted = self.joining = value
-        self.refusals = 0
+        store_int(&self.coalesce_wanted, value)
+        store_int(&self.refusals, 0)
+        store_int(&self.joining, value)
 
     @property
     def coalescing(self):
@@ -200,7 +203,7 @@ cdef class PacketTransfer(ErrorQueue):
         again tries again.
         """
         refuse_unless_udp(self, "coalescing")
-        return self.joining
+        return load_int(&self.joining) != 0
 
     def write_to(self, data, dst=None, cm=None, flags=0):
         """Send one datagram.
@@ -386,7 +389,7 @@ cdef object read_payload(PacketTransfer conn, object buf, Memory *memory, int fl
     try:
         if conn._type == SOCK_RAW:
             return read_stripped(conn, buf, memory, flags)
-        if conn.wants_control:
+        if load_int(&conn.wants_control):
             return read_with_control(conn, buf, memory, flags, err)
         fasten(buf, memory, True)
         fd = begin(conn, &attempt, False)
@@ -402,9 +405,11 @@ cdef object read_payload(PacketTransfer conn, object buf, Memory *memory, int fl
                     err = errno
                 conn.leave()
             else:
+                hold(conn)
                 n = recvfrom(fd, memory.data, memory.size, flags | MSG_DONTWAIT,
                              <sockaddr *>&sender, &namelen)
                 err = errno
+                let_go(conn)
             if n >= 0:
                 break
         if namelen < sizeof(sender):
@@ -439,7 +444,8 @@ cdef object write_payload(PacketTransfer conn, object data, Memory *memory, sock
         if cm is not None:
             if type(cm) is not ControlMessage:
                 raise TypeError(f"cm must be a ControlMessage or None, not {type(cm).__name__}")
-            return write_with_control(conn, data, memory, to, <ControlMessage>cm, flags, err)
+            return write_with_control(
+                conn, data, memory, to, at_once(<ControlMessage>cm), flags, err)
         fasten(data, memory, False)
         vector.iov_base = memory.data
         vector.iov_len = memory.size
@@ -459,9 +465,11 @@ cdef object write_payload(PacketTransfer conn, object data, Memory *memory, sock
                     err = errno
                 conn.leave()
             else:
+                hold(conn)
                 n = sendto(fd, memory.data, memory.size, flags | MSG_DONTWAIT, <sockaddr *>to,
                            sizeof(to[0]) if to != NULL else 0)
                 err = errno
+                let_go(conn)
             if n >= 0:
                 return n
     finally:
@@ -666,18 +674,21 @@ cdef class RawTransfer(ErrorQueue):
             raise TypeError(f"header must be a Header, not {type(header).__name__}")
         if cm is not None and type(cm) is not ControlMessage:
             raise TypeError(f"cm must be a ControlMessage or None, not {type(cm).__name__}")
+        cdef Header still = header_at_once(<Header>header)
+        if cm is not None:
+            cm = at_once(<ControlMessage>cm)
         outgoing.header.msg_control = outgoing.control
         outgoing.header.msg_controllen = 0
         look_at(payload, &memory, False, "payload")
         try:
             vectors[0].iov_base = head
-            vectors[0].iov_len = (<Header>header).encoded_length()
-            (<Header>header).encode(head, 0)
+            vectors[0].iov_len = still.encoded_length()
+            still.encode(head, 0)
             vectors[1].iov_base = memory.data
             vectors[1].iov_len = memory.size
             memset(&name, 0, sizeof(name))
             name.sin_family = c.AF_INET
-            name.sin_addr.s_addr = (<Header>header)._dst
+            name.sin_addr.s_addr = still._dst
             outgoing.header.msg_name = &name
             outgoing.header.msg_namelen = sizeof(name)
             outgoing.header.msg_iov = vectors

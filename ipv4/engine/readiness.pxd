@@ -1,3 +1,4 @@
+from ..libc.threads cimport Lock
 from .wait cimport Attempt, Waiting
 
 
@@ -6,6 +7,7 @@ cdef class Watch:
         object __weakref__
         object loop  # the loop that watches, in whatever way its kind is told apart
         int told_of  # a direction
+        Lock lock  # of all that follows: the loop's thread and the conn's meet there
         bint conn_ended
         int number  # what is watched; -1 once closed
         int waker[2]
@@ -14,6 +16,7 @@ cdef class Watch:
 
     cdef int open(self, int fd, object key, int direction) except -1
     cdef bint is_here(self) noexcept
+    cdef bint is_open(self) noexcept
     cdef void signal(self) noexcept
     cdef void end(self) noexcept
     cdef void close(self) noexcept
@@ -25,3 +28,5 @@ cdef class Clock:
 
 cdef class Watched(Waiting):
     cdef list watches
+
+    cdef list present_watches(self)

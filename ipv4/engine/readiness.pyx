@@ -21,7 +21,16 @@ from ..libc.socket cimport (
     watch_drain,
     watch_open,
 )
+from ..libc.threads cimport (
+    Section,
+    acquire,
+    begin_section,
+    end_section,
+    load_int,
+    release,
+)
 from ..wire.arguments cimport os_error
+from .descriptor cimport hold, let_go, raise_closed
 from .process cimport generation
 from .wait cimport NEVER, WRITE, Waiting
 
@@ -79,21 +88,28 @@ cdef class Watch:
 
     def hold(self):
         """Count a registration that names the numbers; False when there are none any more."""
-        if self.conn_ended or not self.is_here():
-            return False
-        self.holders += 1
-        return True
+        cdef bint held
+        acquire(&self.lock)
+        held = not self.conn_ended and self.is_here()
+        if held:
+            self.holders += 1
+        release(&self.lock)
+        return held
 
     def let_go(self):
         """End of a registration; the last one of a conn that has closed closes the numbers."""
+        acquire(&self.lock)
         self.holders -= 1
         if self.conn_ended and self.holders == 0:
             self.close()
+        release(&self.lock)
 
     def drain(self):
         """Take what was told, so that only what comes from now on is told."""
+        acquire(&self.lock)
         if self.is_here():
             watch_drain(self.number, self.waker)
+        release(&self.lock)
 
     def take_back(self):
         """Give registrations up now if that can be done from where the conn was closed."""
@@ -104,17 +120,28 @@ cdef class Watch:
             self.close()  # a forked child's copies: the parent goes on watching its own
         return self.number >= 0
 
+    cdef bint is_open(self) noexcept:
+        cdef bint here
+        acquire(&self.lock)
+        here = self.is_here()
+        release(&self.lock)
+        return here
+
     cdef void signal(self) noexcept:
+        acquire(&self.lock)
         if self.is_here():
             waker_signal(self.waker)
+        release(&self.lock)
 
     cdef void end(self) noexcept:
+        acquire(&self.lock)
         self.conn_ended = True
         if self.is_here():
             if self.holders:
                 waker_signal(self.waker)
             else:
                 self.close()
+        release(&self.lock)
 
     cdef void close(self) noexcept:
         if self.number >= 0:
@@ -137,25 +164,50 @@ cdef class Watched(Waiting):
     def _watch(self, kind, key, int direction):
         """The `kind` of Watch of the loop `key`: the one that there is, or a new one."""
         cdef Watch watch
+        cdef Section section
         cdef int fd
-        cdef list watches = self.watches
+        cdef bint closed
+        cdef list watches, fresh = []
         self.live_fd()
+        watches = self.present_watches()
         for entry in list(watches or ()):
             watch = watch_of(entry)
-            if watch is None or not watch.is_here():
-                if entry in watches:
+            if watch is None or not watch.is_open():
+                try:
                     watches.remove(entry)
+                except ValueError:  # it was removed meanwhile
+                    pass
             elif watch.told_of == direction and watch.loop == key and type(watch) is kind:
                 return watch
         watch = kind()
         entry = watch if watch.kept else ref(watch)
         # From here on no Python code runs: the number is the conn's, and no watch is lost.
         fd = self.live_fd()
-        watch.open(fd, key, direction)
-        if self.watches is None:
-            self.watches = []
-        self.watches.append(entry)
+        hold(self)
+        try:
+            watch.open(fd, key, direction)
+        finally:
+            let_go(self)
+        begin_section(&section, self)
+        try:
+            closed = load_int(&self.fd) < 0  # then nobody would tell it of the end
+            if not closed:
+                if self.watches is None:
+                    self.watches = fresh
+                self.watches.append(entry)
+        finally:
+            end_section(&section)
+        if closed:
+            raise_closed()
         return watch
+
+    cdef list present_watches(self):
+        cdef Section section
+        cdef list watches
+        begin_section(&section, self)
+        watches = self.watches
+        end_section(&section)
+        return watches
 
     def _time_left(self, int direction, Clock clock):
         """Seconds until an awaited call ends by itself, its timeout counted from its first wait.
@@ -166,33 +218,37 @@ cdef class Watched(Waiting):
         cdef int64_t left
         cdef int fd = self.live_fd()
         self.start_clock(fd, direction, &clock.attempt)
-        if clock.attempt.nonblocking and NEVER == (
-            self.write_deadline if direction == WRITE else self.read_deadline
-        ):
+        if clock.attempt.nonblocking and self.deadline(direction) == NEVER:
             return None
         left = self.time_left(direction, &clock.attempt)
         return None if left < 0 else left * 1e-9
 
     cdef int ended(self) except -1:
+        cdef Section section
+        cdef list watches
+        cdef Watch watch
+        begin_section(&section, self)
         watches, self.watches = self.watches, None
+        end_section(&section)
         for entry in watches or ():
             watch = watch_of(entry)
             # Not what a loop of a forked child's parent watches.
-            if watch is not None and watch.number >= 0:
+            if watch is not None and watch.is_open():
                 watch.take_back()
         return 0
 
     cdef void wake_all(self) noexcept:
         Waiting.wake_all(self)
-        for_each(self.watches, self.fd < 0)
+        for_each(self.present_watches(), load_int(&self.fd) < 0)
 
     cdef void forget_parent(self) noexcept:
         """In a forked child: what a loop of the parent watches is none of its own."""
+        cdef Watch watch
         Waiting.forget_parent(self)
-        for entry in self.watches or ():
+        for entry in self.present_watches() or ():
             watch = watch_of(entry)
             if watch is not None:
-                watch.is_here()
+                watch.is_open()
 
 
 cdef Watch watch_of(object entry):

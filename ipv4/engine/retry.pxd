@@ -88,16 +88,17 @@ cdef inline void free_control(Outgoing *outgoing) noexcept:
 cdef class Transfer(Endpoint):
     cdef:
         # What filtering.py and options.py set in the kernel, which cannot tell it again.
-        public object _program
+        object program
         public int _min_ttl
         public bint _router_alert
         uint32_t _control_flags
-        bint wants_control  # some receive option may be on
+        int wants_control  # some receive option may be on
         bint unknown_options  # among them one whose state cannot be asked
         bint option_cuts  # UDP_SEGMENT was set for every payload of the socket
         bint writes_headers  # packets are sent with the header that a program wrote
 
     cdef bint is_stale(self, int fd, int err, const msghdr *sent) noexcept
+    cdef bint may_be_stale(self, int fd, int err, const msghdr *sent) except -1
     cdef bint is_too_big(self, int fd, const msghdr *sent) noexcept
     cdef bint others_are_told(self)
     cdef bint has_ports(self) noexcept

@@ -3,6 +3,7 @@
 A call tries first, without waiting; only if it would block does it wait (`Endpoint.wait`).
 """
 
+from cython cimport critical_section
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Malloc
 from libc.errno cimport (
@@ -33,6 +34,7 @@ from ..wire.arguments cimport as_int, os_error
 from ..wire.cmsg cimport ALL_FLAGS, CONTROL_ROOM, SEND_ROOM, Told, read_told
 from ..wire.control cimport ControlMessage
 from ..wire.memory cimport Memory, fasten
+from .descriptor cimport hold, let_go
 from .endpoint cimport Attempt, Endpoint
 from .wait cimport begin
 from ..libc cimport socket as c
@@ -48,6 +50,15 @@ from ..libc.socket cimport (
     sockaddr,
     sockaddr_in,
     socklen_t,
+)
+from ..libc.threads cimport (
+    Section,
+    begin_section,
+    end_section,
+    load_32,
+    load_int,
+    store_32,
+    store_int,
 )
 
 from ..wire.cmsg import RECEIVE_OPTIONS
@@ -72,6 +83,24 @@ cdef class Transfer(Endpoint):
     def __init__(self, sock):
         Endpoint.__init__(self, sock)
         self.wants_control = self.others_are_told()
+
+    @property
+    def _program(self):
+        """The program that was attached, which the kernel may hold with more in front of it."""
+        cdef Section section
+        begin_section(&section, self)
+        program = self.program
+        end_section(&section)
+        return program
+
+    @_program.setter
+    def _program(self, value):
+        cdef Section section
+        begin_section(&section, self)
+        before = self.program  # which goes only after the section
+        self.program = value
+        end_section(&section)
+        before = None
 
     def set_control_message(self, flags, on):
         """Choose what received packets tell in their `ControlMessage` (ip(7), socket(7), udp(7)).
@@ -104,30 +133,33 @@ cdef class Transfer(Endpoint):
         cdef uint32_t wanted, bits
         cdef int32_t value
         self.live_fd()
-        wanted = self._control_flags | asked if on else self._control_flags & ~asked
-        for mask, level, option, name, _, _, _ in RECEIVE_OPTIONS:
-            bits = mask
-            if not asked & bits:
-                continue
-            value = (wanted & bits) != 0
-            if value != ((self._control_flags & bits) != 0) or value:
-                self.set_raw(level, option, &value, sizeof(value), name)
-            self._control_flags = (self._control_flags & ~bits) | (wanted & bits)
-            if value:
-                self.wants_control = True
-        if not self._control_flags:
-            self.wants_control = self.unknown_options or self.others_are_told()
+        cdef bint wished = bool(on)
+        # Flags, options and what they bring are one state: another thread changes it afterwards.
+        with critical_section(self):
+            wanted = self._control_flags | asked if wished else self._control_flags & ~asked
+            for mask, level, option, name, _, _, _ in RECEIVE_OPTIONS:
+                bits = mask
+                if not asked & bits:
+                    continue
+                value = (wanted & bits) != 0
+                if value != ((self._control_flags & bits) != 0) or value:
+                    self.set_raw(level, option, &value, sizeof(value), name)
+                store_32(&self._control_flags, (self._control_flags & ~bits) | (wanted & bits))
+                if value:
+                    store_int(&self.wants_control, True)
+            if not self._control_flags:
+                store_int(&self.wants_control, self.unknown_options or self.others_are_told())
 
     @property
     def control_flags(self):
         """What received packets tell, as `set_control_message` left it (`ControlFlags`)."""
         from ..constants import ControlFlags
 
-        return ControlFlags(self._control_flags)
+        return ControlFlags(load_32(&self._control_flags))
 
     def _expect_control(self, level, option):
         """Some option was set that may bring control messages unknown to `control_flags`."""
-        self.wants_control = True
+        store_int(&self.wants_control, True)
         if (level, option) == (c.SOL_UDP, c.UDP_SEGMENT):
             self.option_cuts = True
         if not any((level, option) == each for each in TELLING):
@@ -140,7 +172,7 @@ cdef class Transfer(Endpoint):
         for level, option in TELLING:
             on = 0
             size = sizeof(on)
-            if c.getsockopt(self.fd, level, option, &on, &size) == 0 and on:
+            if self.try_get(level, option, &on, &size, "SO_TIMESTAMPING") == 0 and on:
                 return True
         return False
 
@@ -168,6 +200,13 @@ cdef class Transfer(Endpoint):
             return False
         # Tried again, a datagram that is too big would leave a second report of itself.
         return err != EMSGSIZE or sent == NULL or not self.is_too_big(fd, sent)
+
+    cdef bint may_be_stale(self, int fd, int err, const msghdr *sent) except -1:
+        cdef bint stale
+        hold(self)
+        stale = self.is_stale(fd, err, sent)
+        let_go(self)
+        return stale
 
     cdef bint is_too_big(self, int fd, const msghdr *sent) noexcept:
         """Whether the kernel refuses this datagram for its own size."""
@@ -202,11 +241,11 @@ cdef class Transfer(Endpoint):
             self.wait(fd, writing, attempt)
         elif err == EINTR:
             PyErr_CheckSignals()
-        elif not attempt.stale_tried and self.is_stale(fd, err, sent):
+        elif not attempt.stale_tried and self.may_be_stale(fd, err, sent):
             attempt.stale_tried = True
-        elif err != EBADF or self.fd == fd:
+        elif err != EBADF or load_int(&self.fd) == fd:
             raise os_error(err, what if sent == NULL else self.refusal(err, fd, what, sent))
-        if self.fd != fd:  # closed by a signal handler, or by another thread meanwhile
+        if load_int(&self.fd) != fd:  # closed by a signal handler, or by another thread meanwhile
             raise OSError(EBADF, "Bad file descriptor: the conn was closed by another call")
         self.check_deadline(writing)
         return 0
@@ -237,7 +276,7 @@ cdef class Transfer(Endpoint):
         if err == EDESTADDRREQ:
             return f"{what}: give a destination, for the socket is not connected"
         if err == EACCES:
-            c.getsockopt(fd, c.SOL_SOCKET, c.SO_BROADCAST, &on, &size)
+            self.try_get(c.SOL_SOCKET, c.SO_BROADCAST, &on, &size, "SO_BROADCAST")
             if not on:
                 return f"{what}: a broadcast address needs broadcast=True"
         if err == EMSGSIZE and self.writes_headers:
@@ -262,7 +301,7 @@ cdef class Transfer(Endpoint):
         cdef Attempt attempt
         cdef int fd
         cdef Py_ssize_t n
-        cdef bint wanted = self.wants_control
+        cdef bint wanted = load_int(&self.wants_control)
         if memory != NULL:
             fasten(buf, memory, True)
         fd = begin(self, &attempt, False)
@@ -277,8 +316,10 @@ cdef class Transfer(Endpoint):
                     err = errno
                 self.leave()
             else:
+                hold(self)
                 n = recvmsg(fd, &incoming.header, flags | MSG_DONTWAIT)
                 err = errno
+                let_go(self)
             if n >= 0:
                 break
         if wanted and incoming.header.msg_flags & MSG_CTRUNC:
@@ -306,8 +347,10 @@ cdef class Transfer(Endpoint):
                     err = errno
                 self.leave()
             else:
+                hold(self)
                 n = sendmsg(fd, header, flags | MSG_DONTWAIT)
                 err = errno
+                let_go(self)
             if n >= 0:
                 return n
 

@@ -20,7 +20,7 @@ cdef struct Cut:
 
 cdef class Segments(Transfer):
     cdef:
-        bint segmenting  # the kernel cuts payloads into segments
+        int segmenting  # the kernel cuts payloads into segments
         int max_segments  # that it cuts in one call
 
     cdef Py_ssize_t send_cut(self, const msghdr *header, size_t segment, size_t start, int flags,

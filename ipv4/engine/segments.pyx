@@ -10,6 +10,7 @@ from libc.string cimport memcpy
 
 from ..wire.arguments cimport shown
 from ..wire.cmsg cimport Walk, step, walk_over
+from .descriptor cimport hold, let_go
 from .endpoint cimport Attempt
 from .retry cimport Transfer, releases
 from .wait cimport begin
@@ -23,6 +24,7 @@ from ..libc.socket cimport (
     msghdr,
     sendmsg,
 )
+from ..libc.threads cimport load_int, store_int
 
 cdef enum:
     BURST = 64  # datagrams cut here between two looks at signals and other threads
@@ -43,13 +45,13 @@ cdef class Segments(Transfer):
         It turns False when an interface refused with EIO: that payload, and all from then on,
         leaves segment by segment, one system call each. It can be set either way.
         """
-        return self.segmenting
+        return load_int(&self.segmenting) != 0
 
     @segmentation.setter
     def segmentation(self, value):
         if not isinstance(value, bool):
             raise TypeError(f"segmentation must be True or False, not {shown(value)}")
-        self.segmenting = value
+        store_int(&self.segmenting, value)
 
     cdef Py_ssize_t send_cut(self, const msghdr *header, size_t segment, size_t start, int flags,
                              str what, list errors) except -1:
@@ -67,8 +69,9 @@ cdef class Segments(Transfer):
         cdef Cut cut
         cdef Attempt attempt
         cdef int fd = begin(self, &attempt, True), err = 0
-        cdef size_t total = size_of(header), sent = start, most = self.max_segments, part
-        cdef bint by_kernel = self.segmenting and segment < total, refused = False, release
+        cdef size_t total = size_of(header), sent = start, most = load_int(&self.max_segments), part
+        cdef bint by_kernel = load_int(&self.segmenting) and segment < total, refused = False
+        cdef bint release
         cdef Py_ssize_t n
         if segment < total:
             part = max(MAX_PAYLOAD // segment, 1)
@@ -99,23 +102,26 @@ cdef class Segments(Transfer):
                         err = errno
                     self.leave()
                 else:
+                    hold(self)
                     if by_kernel:
                         n = send_joined(fd, header, &cut, min(most * segment, total - sent), flags)
                     else:
                         n = send_burst(fd, &cut, segment, total - sent, flags)
                     err = errno
+                    let_go(self)
                 if n >= 0:
                     sent += <size_t>n
                     if sent == total:
                         break
                     if refused and by_kernel:
-                        self.max_segments = <int>most  # it was the number, then
+                        store_int(&self.max_segments, <int>most)  # it was the number, then
                     PyErr_CheckSignals()
-                    if self.fd == fd:
+                    if load_int(&self.fd) == fd:
                         continue
                     err = EBADF
                 elif by_kernel and err == EIO:
-                    self.segmenting = by_kernel = False
+                    store_int(&self.segmenting, False)
+                    by_kernel = False
                     continue
                 elif by_kernel and (err == EINVAL or err == EMSGSIZE):
                     if most > OLD_MAX_SEGMENTS and total - sent > OLD_MAX_SEGMENTS * segment:

@@ -8,6 +8,7 @@ from libc.string cimport memset
 from ..libc cimport socket as c
 from ..libc.socket cimport socklen_t
 from ..wire.arguments cimport os_error
+from .descriptor cimport hold, let_go
 from .readiness cimport Watched
 
 import sys
@@ -20,17 +21,23 @@ cdef class OptionDoor(Watched):
 
     cdef int try_get(self, int level, int name, void *value, socklen_t *size,
                      str what) except -1:
-        cdef int fd = self.live_fd()
+        cdef int fd = self.live_fd(), err
         if name < 0:
             raise NotImplementedError(f"{what} is not available on {sys.platform}")
-        return errno if c.getsockopt(fd, level, name, value, size) < 0 else 0
+        hold(self)
+        err = errno if c.getsockopt(fd, level, name, value, size) < 0 else 0
+        let_go(self)
+        return err
 
     cdef int try_set(self, int level, int name, const void *value, unsigned int size,
                      str what) except -1:
-        cdef int fd = self.live_fd()
+        cdef int fd = self.live_fd(), err
         if name < 0:
             raise NotImplementedError(f"{what} is not available on {sys.platform}")
-        return errno if c.setsockopt(fd, level, name, value, size) < 0 else 0
+        hold(self)
+        err = errno if c.setsockopt(fd, level, name, value, size) < 0 else 0
+        let_go(self)
+        return err
 
     cdef int get_raw(self, int level, int name, void *value, socklen_t *size,
                      str what) except -1:

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uintptr_t
 
 from ..libc.socket cimport coarse_ns, pollfd
+from ..libc.threads cimport FREE_THREADED, Lock, load_64, load_int
 from .descriptor cimport Descriptor
 
 cdef extern from *:
@@ -38,14 +39,16 @@ cdef struct Attempt:
 
 cdef class Waiting(Descriptor):
     cdef:
+        Lock lock  # of the two that follow
         Waiter *waiters
         Waiter *spare  # one that no call uses now, with its waker
         int64_t read_deadline
         int64_t write_deadline
-        bint read_hint  # the deadline was long past when it was set
-        bint write_hint
+        int read_hint  # the deadline was long past when it was set
+        int write_hint
         unsigned int timeouts  # how often the socket's own timeout was set by `timeout`
 
+    cdef int64_t deadline(self, int direction) noexcept
     cdef void end(self, Attempt *attempt) noexcept
     cdef int check_deadline(self, int direction) except -1
     cdef int wait(self, int fd, int direction, Attempt *attempt) except -1
@@ -70,11 +73,12 @@ cdef inline bint deadline_is_near(int64_t deadline) noexcept:
 
 cdef inline int begin(Waiting conn, Attempt *attempt, int direction) except -1:
     """Start of a call: the descriptor, after the deadline was looked at."""
-    cdef int fd = conn.fd
+    cdef int fd = load_int(&conn.fd)
     attempt.began = 0
     attempt.has_edge = attempt.stale_tried = attempt.error_seen = attempt.nonblocking = 0
-    if fd < 0 or conn.sock_fd[0] != fd:
+    # Where there is no GIL the socket's own number is looked at by `enter`.
+    if fd < 0 or (not FREE_THREADED or conn.unseen) and conn.sock_fd[0] != fd:
         fd = conn.live_fd()  # which raises, unless the socket's own cannot be seen
-    if (conn.write_deadline if direction == WRITE else conn.read_deadline) != NEVER:
+    if load_64(&conn.write_deadline if direction == WRITE else &conn.read_deadline) != NEVER:
         conn.check_deadline(direction)
     return fd

@@ -25,8 +25,19 @@ from ..libc.socket cimport (
     waker_open,
     waker_signal,
 )
+from ..libc.threads cimport (
+    acquire,
+    add_count,
+    load_64,
+    load_count,
+    load_int,
+    release,
+    store_64,
+    store_count,
+    store_int,
+)
 from ..wire.arguments cimport os_error, shown
-from .descriptor cimport Descriptor, raise_closed
+from .descriptor cimport CLOSED, UNFINISHED, USER, Descriptor, raise_closed
 from .process cimport generation, survives, this_thread
 
 cdef enum:
@@ -59,8 +70,10 @@ cdef class Waiting(Descriptor):
         """Set both deadlines; see `set_read_deadline`."""
         cdef int64_t moment = as_moment(when)
         self.live_fd()
-        self.read_deadline = self.write_deadline = moment
-        self.read_hint = self.write_hint = long_past(moment)
+        store_64(&self.read_deadline, moment)
+        store_64(&self.write_deadline, moment)
+        store_int(&self.read_hint, long_past(moment))
+        store_int(&self.write_hint, long_past(moment))
         self.wake_all()
 
     def set_read_deadline(self, when):
@@ -86,16 +99,16 @@ cdef class Waiting(Descriptor):
         """
         cdef int64_t moment = as_moment(when)
         self.live_fd()
-        self.read_deadline = moment
-        self.read_hint = long_past(moment)
+        store_64(&self.read_deadline, moment)
+        store_int(&self.read_hint, long_past(moment))
         self.wake_all()
 
     def set_write_deadline(self, when):
         """Set the moment after which writes fail; see `set_read_deadline`."""
         cdef int64_t moment = as_moment(when)
         self.live_fd()
-        self.write_deadline = moment
-        self.write_hint = long_past(moment)
+        store_64(&self.write_deadline, moment)
+        store_int(&self.write_hint, long_past(moment))
         self.wake_all()
 
     @property
@@ -133,12 +146,14 @@ cdef class Waiting(Descriptor):
             value = None if seconds >= 9e9 else seconds  # beyond what the clock counts: never
         self.live_fd()
         self._sock.settimeout(value)
-        self.timeouts += 1
+        add_count(&self.timeouts, 1)
         self.wake_all()
 
+    cdef int64_t deadline(self, int direction) noexcept:
+        return load_64(&self.write_deadline if direction == WRITE else &self.read_deadline)
+
     cdef int check_deadline(self, int direction) except -1:
-        cdef int64_t deadline = (
-            self.write_deadline if direction == WRITE else self.read_deadline)
+        cdef int64_t deadline = self.deadline(direction)
         if deadline == NEVER or not deadline_is_near(deadline):
             return 0
         if deadline <= monotonic_ns():
@@ -150,7 +165,7 @@ cdef class Waiting(Descriptor):
         if not by_deadline:
             raise OSError(ETIMEDOUT, f"timed out: the {what} waited as long as the timeout says")
         text = f"timed out: the {what} deadline has passed"
-        if self.write_hint if direction == WRITE else self.read_hint:
+        if load_int(&self.write_hint if direction == WRITE else &self.read_hint):
             text += (
                 "; it was long past when it was set: a deadline is a moment of time.monotonic(),"
                 " such as time.monotonic() + 2.5"
@@ -168,22 +183,30 @@ cdef class Waiting(Descriptor):
     cdef void wake_all(self) noexcept:
         """Have every waiting call look at deadlines and the conn's end again."""
         cdef Waiter *waiter
-        if self.generation != generation():
+        cdef Waiter *unused = NULL
+        if load_count(&self.generation) != generation():
             self.forget_parent()
+        acquire(&self.lock)
         waiter = self.waiters
         while waiter != NULL:
             if waiter.ends[1] >= 0:
                 waker_signal(waiter.ends)
             waiter = waiter.next
-        if self.fd < 0:
-            free_waiter(self.spare)
+        if load_int(&self.fd) < 0:
+            unused = self.spare
             self.spare = NULL
+        release(&self.lock)
+        free_waiter(unused)
 
     cdef void forget_parent(self) noexcept:
         """In a forked child: of the parent's waiting calls only the forking thread's go on."""
         cdef Waiter **link = &self.waiters
         cdef Waiter *waiter
-        cdef int users = 0
+        cdef unsigned int users = 0
+        acquire(&self.lock)
+        if load_count(&self.generation) == generation():  # another thread of the child's was first
+            release(&self.lock)
+            return
         while link[0] != NULL:
             waiter = link[0]
             if survives(waiter.generation, waiter.thread):
@@ -192,15 +215,17 @@ cdef class Waiting(Descriptor):
                     waker_close(waiter.ends)
                 waker_open(waiter.ends)
                 waiter.generation = generation()
-                users += 1
+                users += USER
                 link = &waiter.next
             else:
                 link[0] = waiter.next
                 free_waiter(waiter)
         free_waiter(self.spare)
         self.spare = NULL
-        self.generation = generation()
-        self.users = users
+        self.life = self.life & (CLOSED | UNFINISHED) | users
+        # From here on calls count themselves again.
+        store_count(&self.generation, generation())
+        release(&self.lock)
 
     cdef int wait(self, int fd, int direction, Attempt *attempt) except -1:
         """Wait until fd is worth trying again; signal handlers run meanwhile.
@@ -223,9 +248,10 @@ cdef class Waiting(Descriptor):
     cdef int start_clock(self, int fd, int direction, Attempt *attempt) except -1:
         """Note when the socket's own timeout ends this call; again when it was set meanwhile."""
         cdef double seconds
-        if attempt.began and attempt.timeouts == self.timeouts:
+        cdef unsigned int timeouts = load_count(&self.timeouts)
+        if attempt.began and attempt.timeouts == timeouts:
             return 0
-        attempt.timeouts = self.timeouts
+        attempt.timeouts = timeouts
         timeout = self._sock.gettimeout()
         if not attempt.began:
             attempt.began = monotonic_ns()
@@ -237,13 +263,13 @@ cdef class Waiting(Descriptor):
             # What lies beyond the clock's 63 bits is never.
             if seconds < 9e9 - attempt.began * 1e-9:
                 attempt.own_limit = attempt.began + <int64_t>(seconds * 1e9)
-        if self.fd != fd:  # gettimeout() may be the caller's own code
+        if load_int(&self.fd) != fd:  # gettimeout() may be the caller's own code
             raise_closed()
         return 0
 
     cdef int64_t time_left(self, int direction, Attempt *attempt) except -2:
         """Nanoseconds until the call ends by itself, -1 for never."""
-        cdef int64_t limit = self.write_deadline if direction == WRITE else self.read_deadline
+        cdef int64_t limit = self.deadline(direction)
         cdef bint by_deadline = limit != NEVER
         cdef int64_t now
         if not by_deadline:
@@ -262,6 +288,9 @@ cdef class Waiting(Descriptor):
         cdef int64_t left
         cdef int rc, err, ready
         while True:
+            # Who closed before this call was in the list has not woken it.
+            if load_int(&self.fd) != fd:
+                raise_closed()
             self.start_clock(fd, direction, attempt)
             left = self.time_left(direction, attempt)
             if attempt.error_seen and (
@@ -298,11 +327,11 @@ cdef class Waiting(Descriptor):
                 raise os_error(err, "poll")
             if rc < 0:
                 PyErr_CheckSignals()  # a handler may fork, close the conn, or raise
-            if self.generation != generation():
+            if load_count(&self.generation) != generation():
                 self.forget_parent()
             elif fds[1].revents:
                 waker_drain(waiter.ends)
-            if self.fd != fd or not self.is_open():
+            if load_int(&self.fd) != fd or not self.is_open():
                 raise_closed()
             if rc > 0 and fds[0].revents:
                 if not fds[0].revents & fds[0].events:
@@ -334,10 +363,12 @@ cdef class Waiting(Descriptor):
     cdef Waiter *enlist(self) except NULL:
         """Count a call that waits, where others find it."""
         cdef Waiter *waiter
-        if self.generation != generation():
+        if load_count(&self.generation) != generation():
             self.forget_parent()
+        acquire(&self.lock)
         waiter = self.spare
         self.spare = NULL
+        release(&self.lock)
         if waiter == NULL:
             waiter = <Waiter *>PyMem_RawCalloc(1, sizeof(Waiter))
             if waiter == NULL:
@@ -347,24 +378,31 @@ cdef class Waiting(Descriptor):
             waker_open(waiter.ends)
         waiter.generation = generation()
         waiter.thread = this_thread()
+        if not self.admit():
+            free_waiter(waiter)
+            raise_closed()
+        acquire(&self.lock)
         waiter.next = self.waiters
         self.waiters = waiter
-        self.enter()
+        release(&self.lock)
         return waiter
 
     cdef void delist(self, Waiter *waiter) noexcept:
         cdef Waiter **link = &self.waiters
+        acquire(&self.lock)
         while link[0] != NULL and link[0] != waiter:
             link = &link[0].next
         if link[0] == NULL:  # forgotten in a child, with the count of its call
+            release(&self.lock)
             return
         link[0] = waiter.next
-        if self.spare == NULL and self.fd >= 0:
+        if self.spare == NULL and load_int(&self.fd) >= 0:
             if waiter.ends[0] >= 0:
                 waker_drain(waiter.ends)
             self.spare = waiter
-        else:
-            free_waiter(waiter)
+            waiter = NULL
+        release(&self.lock)
+        free_waiter(waiter)
         self.leave()
 
 

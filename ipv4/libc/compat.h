@@ -122,7 +122,7 @@ static inline int ipv4_interface_index(int fd, const char *name) {
 #if HAVE_IFREQ_IFINDEX
   struct ifreq request;
   memset(&request, 0, sizeof request);
-  strncpy(request.ifr_name, name, sizeof request.ifr_name - 1);
+  memcpy(request.ifr_name, name, strnlen(name, sizeof request.ifr_name - 1));
   return ioctl(fd, SIOCGIFINDEX, &request) < 0 ? -1 : request.ifr_ifindex;
 #else
   unsigned int index = if_nametoindex(name);

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint16_t, uint32_t
 
 from ..libc.socket cimport sockaddr_in
+from ..libc.threads cimport Try, try_acquire, try_release
 
 
 cdef enum:
@@ -8,7 +9,9 @@ cdef enum:
 
 
 cdef struct Peers:
-    # Peers seen lately, as the tuples already made for them; owned references.
+    # Peers seen lately, as the tuples already made for them; owned references. Who finds it busy
+    # makes a tuple anew.
+    Try busy
     uint32_t addresses[PEERS]
     uint16_t ports[PEERS]
     void *tuples[PEERS]
@@ -28,9 +31,12 @@ cdef inline tuple peer_of(Peers *peers, uint32_t address, uint16_t port):
     """``(host, port)`` of a peer in network order, made once for peers seen lately."""
     cdef unsigned int slot = (
         (address >> 24) ^ (address >> 16) ^ port ^ (port >> 8)) & (PEERS - 1)
-    if (
-        peers.addresses[slot] == address and peers.ports[slot] == port
-        and peers.tuples[slot] != NULL
-    ):
-        return <tuple>peers.tuples[slot]
-    return remember_peer(peers, slot, address, port)
+    cdef tuple known = None
+    if try_acquire(&peers.busy):
+        if (
+            peers.addresses[slot] == address and peers.ports[slot] == port
+            and peers.tuples[slot] != NULL
+        ):
+            known = <tuple>peers.tuples[slot]
+        try_release(&peers.busy)
+    return remember_peer(peers, slot, address, port) if known is None else known

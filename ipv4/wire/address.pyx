@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 
 from .arguments cimport as_int, shown
 from ..libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
+from ..libc.threads cimport Kept, Try, keep, kept, try_acquire, try_release
 
 
 cdef extern from "Python.h":
@@ -21,16 +22,16 @@ cdef extern from "Python.h":
     unsigned char *PyUnicode_1BYTE_DATA(object text)
 
 
-cdef object IPv4Address = None  # see address_class
+cdef Kept address_type  # see address_class
 
 
 cdef object address_class():
     """``ipaddress.IPv4Address``; not every program meets one, and the module loads slowly."""
-    global IPv4Address
-    if IPv4Address is None:
-        from ipaddress import IPv4Address as found
-        IPv4Address = found
-    return IPv4Address
+    cdef void *known = kept(&address_type)
+    if known == NULL:
+        from ipaddress import IPv4Address
+        known = keep(&address_type, IPv4Address)
+    return <object>known
 
 
 cdef bint parse_quad(const char *text, Py_ssize_t length, uint32_t *address) noexcept nogil:
@@ -172,20 +173,35 @@ cdef str address_text(uint32_t address):
 cdef enum:
     ADDRESSES = 64  # power of two
 
+cdef struct KnownAddress:
+    Try busy
+    uint32_t address
+    void *made  # an owned reference
+
 # Addresses made lately, by a part of their bits: making one takes some 2,600 instructions, finding
-# it 60. They are immutable, so anybody may hold one.
-cdef uint32_t address_keys[ADDRESSES]
-cdef list address_values = [None] * ADDRESSES
+# it 60. They are immutable, so anybody may hold one. Who finds a place busy makes one anew.
+cdef KnownAddress known_addresses[ADDRESSES]
 
 
 cdef object address_object(uint32_t address):
     """An ``ipaddress.IPv4Address`` of an address in network order."""
     cdef uint32_t slot = ((address >> 24) ^ (address >> 16)) & (ADDRESSES - 1)
-    cdef object known = address_values[slot]
-    if known is None or address_keys[slot] != address:
+    cdef KnownAddress *place = &known_addresses[slot]
+    cdef object known = None
+    cdef void *before
+    if try_acquire(&place.busy):
+        if place.address == address and place.made != NULL:
+            known = <object>place.made
+        try_release(&place.busy)
+    if known is None:
         known = address_class()(ntohl(address))
-        address_keys[slot] = address
-        address_values[slot] = known
+        if try_acquire(&place.busy):
+            before = place.made
+            Py_INCREF(known)
+            place.made = <void *>known
+            place.address = address
+            try_release(&place.busy)
+            Py_XDECREF(<PyObject *>before)
     return known
 
 
@@ -196,12 +212,15 @@ cdef tuple peer_tuple(uint32_t address, uint16_t port):
 
 cdef tuple remember_peer(Peers *peers, unsigned int slot, uint32_t address, uint16_t port):
     cdef tuple made = peer_tuple(address, port)
-    cdef void *old = peers.tuples[slot]
-    Py_INCREF(made)
-    peers.addresses[slot] = address
-    peers.ports[slot] = port
-    peers.tuples[slot] = <void *>made
-    Py_XDECREF(<PyObject *>old)
+    cdef void *old
+    if try_acquire(&peers.busy):
+        old = peers.tuples[slot]
+        Py_INCREF(made)
+        peers.addresses[slot] = address
+        peers.ports[slot] = port
+        peers.tuples[slot] = <void *>made
+        try_release(&peers.busy)
+        Py_XDECREF(<PyObject *>old)
     return made
 
 

@@ -57,6 +57,7 @@ cdef inline size_t encode_route(ControlMessage cm, unsigned char *out) noexcept:
     return put_route_by(&HERE, out, ifindex, sourced != 0, cm._src)
 
 
+cdef ControlMessage at_once(ControlMessage cm)
 cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer)
 cdef ControlMessage control_of_report(const unsigned char *data, size_t length, Told *told)
 cdef size_t encode_for(const System *by, ControlMessage cm, unsigned char *out) noexcept

@@ -52,14 +52,28 @@ from .cmsg cimport (
 from .fields cimport PyMemberDef, expose_field, object_field
 from ..libc.doors cimport number
 from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl, sockaddr_in
+from ..libc.threads cimport FREE_THREADED, Section, begin_section, end_section
 
 cdef extern from *:
     """
     #define ipv4_ttl_offset(cm) ((char *)&(cm)->_ttl - (char *)(cm))
     #define ipv4_ifindex_offset(cm) ((char *)&(cm)->_ifindex - (char *)(cm))
+
+    /* For fields that the interpreter reads by their offset, without a section: what was there
+     * goes once it is there no longer. */
+    static void ipv4_put(PyObject **field, PyObject *value) {
+      PyObject *before = *field;
+      Py_INCREF(value);
+      ipv4_store(field, value);
+      Py_DECREF(before);
+    }
+    #define ipv4_put_ttl(cm, value) ipv4_put(&(cm)->_ttl, value)
+    #define ipv4_put_ifindex(cm, value) ipv4_put(&(cm)->_ifindex, value)
     """
     Py_ssize_t ttl_offset "ipv4_ttl_offset"(ControlMessage cm)
     Py_ssize_t ifindex_offset "ipv4_ifindex_offset"(ControlMessage cm)
+    void put_ttl "ipv4_put_ttl"(ControlMessage cm, object value) noexcept
+    void put_ifindex "ipv4_put_ifindex"(ControlMessage cm, object value) noexcept
 
 cdef enum:
     MAX_EXTRA = 1 << 20  # Linux caps all of a message's control data far below this (optmem_max)
@@ -191,13 +205,20 @@ send_tos=None, send_options=None, extra=())
             self.extra = extra
 
     def __setattr__(self, name, value):
+        cdef Section section
         if name == "ttl":
-            self._ttl = as_int(value, 0, 255, "ttl")
+            value = as_int(value, 0, 255, "ttl")
+            begin_section(&section, self)
+            put_ttl(self, value)
+            end_section(&section)
         elif name == "ifindex":
             # An (index, name) pair, as the library gives interfaces.
             if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
                 value = value[0]
-            self._ifindex = as_int(value, 0, INT32_MAX, "ifindex")
+            value = as_int(value, 0, INT32_MAX, "ifindex")
+            begin_section(&section, self)
+            put_ifindex(self, value)
+            end_section(&section)
         else:
             PyObject_GenericSetAttr(self, name, value)
 
@@ -206,126 +227,225 @@ send_tos=None, send_options=None, extra=())
     @property
     def src(self):
         """The sender, or the source address to send from."""
-        return address_object(self._src) if self.present & SRC else None
+        cdef Section section
+        cdef uint32_t address
+        cdef bint present
+        begin_section(&section, self)
+        address = self._src
+        present = self.present & SRC != 0
+        end_section(&section)
+        return address_object(address) if present else None
 
     @src.setter
     def src(self, value):
+        cdef Section section
         cdef uint32_t address = 0
         if value is not None:
             as_address(value, &address, "src")
+        begin_section(&section, self)
         self._src = address
         self.set_bit(SRC, value is not None)
+        end_section(&section)
 
     @property
     def dst(self):
         """Destination in the received packet's header."""
-        return address_object(self._dst) if self.present & DST else None
+        cdef Section section
+        cdef uint32_t address
+        cdef bint present
+        begin_section(&section, self)
+        address = self._dst
+        present = self.present & DST != 0
+        end_section(&section)
+        return address_object(address) if present else None
 
     @dst.setter
     def dst(self, value):
+        cdef Section section
         cdef uint32_t address = 0
         if value is not None:
             as_address(value, &address, "dst")
+        begin_section(&section, self)
         self._dst = address
         self.set_bit(DST, value is not None)
+        end_section(&section)
 
     # What else a received packet can tell
 
     @property
     def tos(self):
         """Received type of service, 0-255, or None."""
-        return self._tos if self.present & TOS else None
+        cdef Section section
+        cdef uint8_t number
+        cdef bint present
+        begin_section(&section, self)
+        number = self._tos
+        present = self.present & TOS != 0
+        end_section(&section)
+        return number if present else None
 
     @tos.setter
     def tos(self, value):
-        self._tos = 0 if value is None else <uint8_t>as_int(value, 0, 255, "tos")
+        cdef Section section
+        cdef uint8_t number = 0 if value is None else <uint8_t>as_int(value, 0, 255, "tos")
+        begin_section(&section, self)
+        self._tos = number
         self.set_bit(TOS, value is not None)
+        end_section(&section)
 
     @property
     def ecn(self):
         """Explicit Congestion Notification bits of `tos` (RFC 3168), 0-3, or None."""
-        return self._tos & 3 if self.present & TOS else None
+        tos = self.tos
+        return None if tos is None else <int>tos & 3
 
     @property
     def spec_dst(self):
         """The local address that the packet was for."""
-        return address_object(self._spec_dst) if self.present & SPEC_DST else None
+        cdef Section section
+        cdef uint32_t address
+        cdef bint present
+        begin_section(&section, self)
+        address = self._spec_dst
+        present = self.present & SPEC_DST != 0
+        end_section(&section)
+        return address_object(address) if present else None
 
     @spec_dst.setter
     def spec_dst(self, value):
+        cdef Section section
         cdef uint32_t address = 0
         if value is not None:
             as_address(value, &address, "spec_dst")
+        begin_section(&section, self)
         self._spec_dst = address
         self.set_bit(SPEC_DST, value is not None)
+        end_section(&section)
 
     @property
     def timestamp(self):
         """Arrival in nanoseconds of the realtime clock, or None."""
-        return self._timestamp if self.present & TIMESTAMP else None
+        cdef Section section
+        cdef int64_t number
+        cdef bint present
+        begin_section(&section, self)
+        number = self._timestamp
+        present = self.present & TIMESTAMP != 0
+        end_section(&section)
+        return number if present else None
 
     @timestamp.setter
     def timestamp(self, value):
-        self._timestamp = 0 if value is None else as_int(
+        cdef Section section
+        cdef int64_t number = 0 if value is None else as_int(
             value, INT64_MIN, INT64_MAX, "timestamp")
+        begin_section(&section, self)
+        self._timestamp = number
         self.set_bit(TIMESTAMP, value is not None)
+        end_section(&section)
 
     @property
     def drops(self):
         """Datagrams that the socket lost so far, modulo 2**32, or None."""
-        return self._drops if self.present & DROPS else None
+        cdef Section section
+        cdef uint32_t number
+        cdef bint present
+        begin_section(&section, self)
+        number = self._drops
+        present = self.present & DROPS != 0
+        end_section(&section)
+        return number if present else None
 
     @drops.setter
     def drops(self, value):
-        self._drops = 0 if value is None else <uint32_t>as_int(value, 0, UINT32_MAX, "drops")
+        cdef Section section
+        cdef uint32_t number = (
+            0 if value is None else <uint32_t>as_int(value, 0, UINT32_MAX, "drops"))
+        begin_section(&section, self)
+        self._drops = number
         self.set_bit(DROPS, value is not None)
+        end_section(&section)
 
     @property
     def original_dst(self):
         """``(host, port)`` before redirection, or None."""
-        if not self.present & ORIGINAL_DST:
-            return None
-        return peer_tuple(self._original_addr, self._original_port)
+        cdef Section section
+        cdef uint32_t address
+        cdef uint16_t port
+        cdef bint present
+        begin_section(&section, self)
+        address = self._original_addr
+        port = self._original_port
+        present = self.present & ORIGINAL_DST != 0
+        end_section(&section)
+        return peer_tuple(address, port) if present else None
 
     @original_dst.setter
     def original_dst(self, value):
+        cdef Section section
         cdef sockaddr_in name
         name.sin_addr.s_addr = 0
         name.sin_port = 0
         if value is not None:
             as_sockaddr(value, &name, "original_dst")
+        begin_section(&section, self)
         self._original_addr = name.sin_addr.s_addr
         self._original_port = name.sin_port
         self.set_bit(ORIGINAL_DST, value is not None)
+        end_section(&section)
 
     @property
     def options(self):
         """IP options of the received packet, or None."""
-        return self._options
+        cdef Section section
+        cdef bytes options
+        begin_section(&section, self)
+        options = self._options
+        end_section(&section)
+        return options
 
     @options.setter
     def options(self, value):
-        self._options = as_options(value, "options")
+        cdef Section section
+        cdef bytes options = as_options(value, "options")
+        begin_section(&section, self)
+        self._options = options
+        end_section(&section)
 
     # Both ways
 
     @property
     def segment_size(self):
         """Size in bytes of the datagrams that one buffer holds, or None."""
-        return self._segment_size if self.present & SEGMENT_SIZE else None
+        cdef Section section
+        cdef uint16_t number
+        cdef bint present
+        begin_section(&section, self)
+        number = self._segment_size
+        present = self.present & SEGMENT_SIZE != 0
+        end_section(&section)
+        return number if present else None
 
     @segment_size.setter
     def segment_size(self, value):
         # None and 0 both leave the payload whole.
-        self._segment_size = <uint16_t>(
+        cdef Section section
+        cdef uint16_t number = <uint16_t>(
             0 if value is None else as_int(value, 0, 65535, "segment_size"))
-        self.set_bit(SEGMENT_SIZE, self._segment_size != 0)
+        begin_section(&section, self)
+        self._segment_size = number
+        self.set_bit(SEGMENT_SIZE, number != 0)
+        end_section(&section)
 
     @property
     def extra(self):
         """``(level, type, data)`` of each control message that has no attribute here."""
         cdef Walk walk
-        cdef bytes packed = self._extra
+        cdef Section section
+        cdef bytes packed
+        begin_section(&section, self)
+        packed = self._extra
+        end_section(&section)
         if packed is None:
             return ()
         found = []
@@ -338,6 +458,7 @@ send_tos=None, send_options=None, extra=())
     @extra.setter
     def extra(self, value):
         cdef Py_buffer view
+        cdef Section section
         cdef size_t total = 0, at = 0
         cdef bytes packed
         entries = []
@@ -370,39 +491,76 @@ send_tos=None, send_options=None, extra=())
         for level, kind, data in entries:
             at += put(<unsigned char *>PyBytes_AS_STRING(packed) + at, level, kind,
                       PyBytes_AS_STRING(data), len(data))
-        self._extra = packed if total else None
+        if not total:
+            packed = None
+        begin_section(&section, self)
+        self._extra = packed
         self.set_bit(EXTRA, total != 0)
+        end_section(&section)
 
     # What a packet can be told
 
     @property
     def send_ttl(self):
         """TTL of the packet to be sent, 1-255, or None for the socket's own."""
-        return self._send_ttl if self.present & SEND_TTL else None
+        cdef Section section
+        cdef uint8_t number
+        cdef bint present
+        begin_section(&section, self)
+        number = self._send_ttl
+        present = self.present & SEND_TTL != 0
+        end_section(&section)
+        return number if present else None
 
     @send_ttl.setter
     def send_ttl(self, value):
-        self._send_ttl = <uint8_t>(0 if value is None else as_int(value, 0, 255, "send_ttl"))
-        self.set_bit(SEND_TTL, self._send_ttl != 0)
+        cdef Section section
+        cdef uint8_t number = <uint8_t>(
+            0 if value is None else as_int(value, 0, 255, "send_ttl"))
+        begin_section(&section, self)
+        self._send_ttl = number
+        self.set_bit(SEND_TTL, number != 0)
+        end_section(&section)
 
     @property
     def send_tos(self):
         """Type of service of the packet to be sent, 0-255, or None for the socket's own."""
-        return self._send_tos if self.present & SEND_TOS else None
+        cdef Section section
+        cdef uint8_t number
+        cdef bint present
+        begin_section(&section, self)
+        number = self._send_tos
+        present = self.present & SEND_TOS != 0
+        end_section(&section)
+        return number if present else None
 
     @send_tos.setter
     def send_tos(self, value):
-        self._send_tos = 0 if value is None else <uint8_t>as_int(value, 0, 255, "send_tos")
+        cdef Section section
+        cdef uint8_t number = (
+            0 if value is None else <uint8_t>as_int(value, 0, 255, "send_tos"))
+        begin_section(&section, self)
+        self._send_tos = number
         self.set_bit(SEND_TOS, value is not None)
+        end_section(&section)
 
     @property
     def send_options(self):
         """IP options of the packet to be sent, or None."""
-        return self._send_options
+        cdef Section section
+        cdef bytes options
+        begin_section(&section, self)
+        options = self._send_options
+        end_section(&section)
+        return options
 
     @send_options.setter
     def send_options(self, value):
-        self._send_options = as_options(value, "send_options")
+        cdef Section section
+        cdef bytes options = as_options(value, "send_options")
+        begin_section(&section, self)
+        self._send_options = options
+        end_section(&section)
 
     cdef int set_bit(self, uint32_t bit, bint on) noexcept:
         """Note that a program set an attribute, to a value or to None."""
@@ -441,17 +599,18 @@ send_tos=None, send_options=None, extra=())
         back through it (ip(7), IP_PKTINFO).
         """
         cdef ControlMessage answer = ControlMessage.__new__(ControlMessage)
+        cdef ControlMessage asked = at_once(self)
         cdef uint32_t source = 0
         cdef bint tied
         if interface is not None and not isinstance(interface, bool):
             raise TypeError(f"interface must be None, True or False, not {shown(interface)}")
         tied = answers_to(
-            self._src if self.present & SRC else 0, self._dst if self.present & DST else 0,
-            self._spec_dst if self.present & SPEC_DST else 0, &source)
+            asked._src if asked.present & SRC else 0, asked._dst if asked.present & DST else 0,
+            asked._spec_dst if asked.present & SPEC_DST else 0, &source)
         if interface is not None:
             tied = interface
         if tied:
-            answer._ifindex = self._ifindex
+            answer._ifindex = asked._ifindex
         if source:
             answer._src = source
             answer.present = SRC
@@ -472,10 +631,11 @@ send_tos=None, send_options=None, extra=())
         """
         cdef unsigned char stack[SEND_ROOM]
         cdef bytes heap
-        if self.encoding_room() <= SEND_ROOM:
-            return PyBytes_FromStringAndSize(<char *>stack, self.encode(stack, True))
-        heap = PyBytes_FromStringAndSize(NULL, self.encoding_room())
-        return heap[:self.encode(<unsigned char *>PyBytes_AS_STRING(heap), True)]
+        cdef ControlMessage still = at_once(self)
+        if still.encoding_room() <= SEND_ROOM:
+            return PyBytes_FromStringAndSize(<char *>stack, still.encode(stack, True))
+        heap = PyBytes_FromStringAndSize(NULL, still.encoding_room())
+        return heap[:still.encode(<unsigned char *>PyBytes_AS_STRING(heap), True)]
 
     def parse(self, buf):
         """Read control bytes, as a system call delivered them, into this object.
@@ -493,6 +653,7 @@ send_tos=None, send_options=None, extra=())
         """
         cdef Py_buffer view
         cdef Told told
+        cdef Section section
         cdef size_t read
         get_buffer(buf, &view, False, "buf")
         memset(&told, 0, sizeof(told))
@@ -500,7 +661,11 @@ send_tos=None, send_options=None, extra=())
             read = read_told(view.buf, view.len, &told)
             if read < <size_t>view.len:
                 refuse_control(<const unsigned char *>view.buf, view.len, read)
-            self.take(&told, view.buf, read, True)
+            begin_section(&section, self)
+            try:
+                self.take(&told, view.buf, read, True)
+            finally:
+                end_section(&section)
         finally:
             PyBuffer_Release(&view)
 
@@ -514,13 +679,19 @@ send_tos=None, send_options=None, extra=())
         if present & OPTIONS or told.unknown_space:
             present |= self.take_rare(told, data, length, errors)
         if present & TTL:
-            self._ttl = told.ttl
+            if FREE_THREADED:
+                put_ttl(self, told.ttl)
+            else:
+                self._ttl = told.ttl
+        if FREE_THREADED and present & INTERFACE:
+            put_ifindex(self, told.ifindex)
         if present & (INTERFACE | DST | SPEC_DST) == INTERFACE | DST | SPEC_DST:
-            self._ifindex = told.ifindex
+            if not FREE_THREADED:
+                self._ifindex = told.ifindex
             self._dst = told.dst
             self._spec_dst = told.spec_dst
         else:  # on systems that tell them one by one
-            if present & INTERFACE:
+            if not FREE_THREADED and present & INTERFACE:
                 self._ifindex = told.ifindex
             if present & DST:
                 self._dst = told.dst
@@ -581,25 +752,27 @@ send_tos=None, send_options=None, extra=())
     def __eq__(self, other):
         if not isinstance(other, ControlMessage):
             return NotImplemented
-        cdef ControlMessage o = <ControlMessage>other
+        cdef ControlMessage one = at_once(self)
+        cdef ControlMessage o = at_once(<ControlMessage>other)
         # What is absent is 0 or None, so values alone decide.
         return (
-            self.present == o.present
-            and self._ttl == o._ttl
-            and self._ifindex == o._ifindex
-            and (self._src, self._dst, self._spec_dst, self._drops, self._original_addr)
+            one.present == o.present
+            and one._ttl == o._ttl
+            and one._ifindex == o._ifindex
+            and (one._src, one._dst, one._spec_dst, one._drops, one._original_addr)
             == (o._src, o._dst, o._spec_dst, o._drops, o._original_addr)
-            and (self._original_port, self._segment_size, self._tos, self._send_ttl)
+            and (one._original_port, one._segment_size, one._tos, one._send_ttl)
             == (o._original_port, o._segment_size, o._tos, o._send_ttl)
-            and (self._send_tos, self._timestamp, self._options, self._send_options, self._extra)
+            and (one._send_tos, one._timestamp, one._options, one._send_options, one._extra)
             == (o._send_tos, o._timestamp, o._options, o._send_options, o._extra)
         )
 
     __hash__ = None
 
     def __reduce__(self):
-        values = {name: getattr(self, name) for name in ATTRIBUTES}
-        return rebuild, (values, self.from_kernel)
+        cdef ControlMessage still = at_once(self)
+        values = {name: getattr(still, name) for name in ATTRIBUTES}
+        return rebuild, (values, still.from_kernel)
 
     def __replace__(self, **changes):
         """A copy with other values for some attributes (``copy.replace``)."""
@@ -612,9 +785,10 @@ send_tos=None, send_options=None, extra=())
         return copy
 
     def __repr__(self):
+        cdef ControlMessage still = at_once(self)
         parts = []
         for name in ATTRIBUTES:
-            value = getattr(self, name)
+            value = getattr(still, name)
             if name in ("src", "dst", "spec_dst") and value is not None:
                 value = str(value)
             if name in ("ttl", "ifindex") or value is not None and value != ():
@@ -622,12 +796,43 @@ send_tos=None, send_options=None, extra=())
         return f"ControlMessage({', '.join(parts)})"
 
     def __str__(self):
+        cdef ControlMessage still = at_once(self)
         return (
-            f"ttl={self._ttl}"
-            f" src={address_text(self._src) if self.present & SRC else '<nil>'}"
-            f" dst={address_text(self._dst) if self.present & DST else '<nil>'}"
-            f" ifindex={self._ifindex}"
+            f"ttl={still._ttl}"
+            f" src={address_text(still._src) if still.present & SRC else '<nil>'}"
+            f" dst={address_text(still._dst) if still.present & DST else '<nil>'}"
+            f" ifindex={still._ifindex}"
         )
+
+
+cdef ControlMessage at_once(ControlMessage cm):
+    """The message as it is at one moment: where no GIL keeps other threads off, a copy."""
+    cdef Section section
+    cdef ControlMessage copy
+    if not FREE_THREADED:
+        return cm
+    copy = ControlMessage.__new__(ControlMessage)
+    begin_section(&section, cm)
+    copy.present = cm.present
+    copy.from_kernel = cm.from_kernel
+    copy._ttl = cm._ttl
+    copy._ifindex = cm._ifindex
+    copy._src = cm._src
+    copy._dst = cm._dst
+    copy._spec_dst = cm._spec_dst
+    copy._drops = cm._drops
+    copy._original_addr = cm._original_addr
+    copy._original_port = cm._original_port
+    copy._segment_size = cm._segment_size
+    copy._tos = cm._tos
+    copy._send_ttl = cm._send_ttl
+    copy._send_tos = cm._send_tos
+    copy._timestamp = cm._timestamp
+    copy._options = cm._options
+    copy._send_options = cm._send_options
+    copy._extra = cm._extra
+    end_section(&section)
+    return copy
 
 
 cdef inline size_t encode_by(const System *by, ControlMessage cm, unsigned char *out,

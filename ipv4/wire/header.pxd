@@ -32,5 +32,6 @@ cdef class Header:
     cdef int refuse_to_encode(self) except -1
 
 
+cdef Header at_once(Header header)
 cdef Header new_header(const unsigned char *data, size_t length)
 cdef int refuse_to_parse(const char *why, const unsigned char *data) except -1

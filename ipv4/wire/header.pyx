@@ -10,11 +10,22 @@ from .address cimport address_object, address_text, as_address
 from .arguments cimport ZERO, as_int, get_buffer, shown
 from .checksum cimport finish_sum, sum_words
 from ..libc.socket cimport htons, ntohs
+from ..libc.threads cimport (
+    FREE_THREADED,
+    Kept,
+    Section,
+    begin_section,
+    end_section,
+    keep,
+    kept,
+    load_i32,
+    store_i32,
+)
 
 import os
 import sys
 
-cdef tuple _flags = None  # the eight values of HeaderFlags, made when one is first read
+cdef Kept _flags  # the eight values of HeaderFlags, made when one is first read
 
 cdef object VERSION = 4
 cdef object LENGTH = 20
@@ -73,14 +84,14 @@ cdef int form_of(object name) except -1:
 
 cdef object flags_object(int32_t value):
     """A HeaderFlags; building one costs more than parsing a whole header, so each is kept."""
-    global _flags
-    if _flags is None or not 0 <= value <= 7:
+    cdef void *known = kept(&_flags)
+    if known == NULL or not 0 <= value <= 7:
         from ..constants import HeaderFlags
 
         if not 0 <= value <= 7:
             return HeaderFlags(value)
-        _flags = tuple([HeaderFlags(each) for each in range(8)])
-    return _flags[value]
+        known = keep(&_flags, tuple([HeaderFlags(each) for each in range(8)]))
+    return (<tuple>known)[value]
 
 
 # The header
@@ -175,11 +186,14 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     def __init__(self, version=4, len=20, tos=0, total_len=0, id=0, flags=0, frag_off=0, ttl=0,
                  protocol=0, checksum=0, src=None, dst=None, options=b""):
         # A default is known by its identity; the memory was zeroed, but for a second call.
+        cdef Section section
         if self._version or self._len:
+            begin_section(&section, self)
             self._tos = self._total_len = self._id = self._flags = self._frag_off = 0
             self._ttl = self._protocol = self._checksum = 0
             self._src = self._dst = self.options_len = 0
             self.long_options = None
+            end_section(&section)
         self._version = 4
         self._len = 20
         if version is not VERSION:
@@ -216,129 +230,149 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     @property
     def version(self):
         """Protocol version, 4."""
-        return self._version
+        return load_i32(&self._version)
 
     @version.setter
     def version(self, value):
-        self._version = as_int(value, INT32_MIN, INT32_MAX, "version")
+        store_i32(&self._version, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "version"))
 
     @property
     def len(self):
         """Length of the header in bytes."""
-        return self._len
+        return load_i32(&self._len)
 
     @len.setter
     def len(self, value):
-        self._len = as_int(value, INT32_MIN, INT32_MAX, "len")
+        store_i32(&self._len, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "len"))
 
     @property
     def tos(self):
         """Type of service, 0-255."""
-        return self._tos
+        return load_i32(&self._tos)
 
     @tos.setter
     def tos(self, value):
-        self._tos = as_int(value, INT32_MIN, INT32_MAX, "tos")
+        store_i32(&self._tos, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "tos"))
 
     @property
     def total_len(self):
         """Length of header and payload in bytes, 0-65535."""
-        return self._total_len
+        return load_i32(&self._total_len)
 
     @total_len.setter
     def total_len(self, value):
-        self._total_len = as_int(value, INT32_MIN, INT32_MAX, "total_len")
+        store_i32(&self._total_len, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "total_len"))
 
     @property
     def id(self):
         """Identification, 0-65535."""
-        return self._id
+        return load_i32(&self._id)
 
     @id.setter
     def id(self, value):
-        self._id = as_int(value, INT32_MIN, INT32_MAX, "id")
+        store_i32(&self._id, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "id"))
 
     @property
     def flags(self):
         """Fragmentation flags, `HeaderFlags`."""
-        return flags_object(self._flags)
+        return flags_object(load_i32(&self._flags))
 
     @flags.setter
     def flags(self, value):
-        self._flags = as_int(value, INT32_MIN, INT32_MAX, "flags")
+        store_i32(&self._flags, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "flags"))
 
     @property
     def frag_off(self):
         """Fragment offset in units of 8 bytes, 0-8191."""
-        return self._frag_off
+        return load_i32(&self._frag_off)
 
     @frag_off.setter
     def frag_off(self, value):
-        self._frag_off = as_int(value, INT32_MIN, INT32_MAX, "frag_off")
+        store_i32(&self._frag_off, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "frag_off"))
 
     @property
     def ttl(self):
         """Time to live in hops, 0-255."""
-        return self._ttl
+        return load_i32(&self._ttl)
 
     @ttl.setter
     def ttl(self, value):
-        self._ttl = as_int(value, INT32_MIN, INT32_MAX, "ttl")
+        store_i32(&self._ttl, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "ttl"))
 
     @property
     def protocol(self):
         """Protocol of the payload, 0-255 (IANA's registry)."""
-        return self._protocol
+        return load_i32(&self._protocol)
 
     @protocol.setter
     def protocol(self, value):
-        self._protocol = as_int(value, INT32_MIN, INT32_MAX, "protocol")
+        store_i32(&self._protocol, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "protocol"))
 
     @property
     def checksum(self):
         """Header checksum, 0-65535."""
-        return self._checksum
+        return load_i32(&self._checksum)
 
     @checksum.setter
     def checksum(self, value):
-        self._checksum = as_int(value, INT32_MIN, INT32_MAX, "checksum")
+        store_i32(&self._checksum, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "checksum"))
 
     @property
     def src(self):
         """Source address, or None."""
-        return address_object(self._src) if self.has_src else None
+        cdef Section section
+        cdef uint32_t address
+        cdef bint present
+        begin_section(&section, self)
+        address = self._src
+        present = self.has_src
+        end_section(&section)
+        return address_object(address) if present else None
 
     @src.setter
     def src(self, value):
-        if value is None:
-            self.has_src = False
-            self._src = 0
-        else:
-            as_address(value, &self._src, "src")
-            self.has_src = True
+        cdef Section section
+        cdef uint32_t address = 0
+        if value is not None:
+            as_address(value, &address, "src")
+        begin_section(&section, self)
+        self._src = address
+        self.has_src = value is not None
+        end_section(&section)
 
     @property
     def dst(self):
         """Destination address, or None."""
-        return address_object(self._dst) if self.has_dst else None
+        cdef Section section
+        cdef uint32_t address
+        cdef bint present
+        begin_section(&section, self)
+        address = self._dst
+        present = self.has_dst
+        end_section(&section)
+        return address_object(address) if present else None
 
     @dst.setter
     def dst(self, value):
-        if value is None:
-            self.has_dst = False
-            self._dst = 0
-        else:
-            as_address(value, &self._dst, "dst")
-            self.has_dst = True
+        cdef Section section
+        cdef uint32_t address = 0
+        if value is not None:
+            as_address(value, &address, "dst")
+        begin_section(&section, self)
+        self._dst = address
+        self.has_dst = value is not None
+        end_section(&section)
 
     @property
     def options(self):
         """Options as they stand in the header, padding included."""
-        return PyBytes_FromStringAndSize(<char *>self.options_data(), self.options_len)
+        cdef Header still = at_once(self)
+        return PyBytes_FromStringAndSize(<char *>still.options_data(), still.options_len)
 
     @options.setter
     def options(self, value):
         cdef Py_buffer view
+        cdef Section section
         cdef bytes long_options = None
         get_buffer(value, &view, False, "options")
         try:
@@ -346,11 +380,13 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
                 raise ValueError(f"options must be at most 40 bytes long, not {view.len}")
             if view.len > MAX_OPTIONS:
                 long_options = PyBytes_FromStringAndSize(<char *>view.buf, view.len)
-            else:
-                memcpy(self.short_options, view.buf, view.len)
             # Memory may have been refused: until here, length and options still go together.
+            begin_section(&section, self)
+            if view.len <= MAX_OPTIONS:
+                memcpy(self.short_options, view.buf, view.len)
             self.long_options = long_options
             self.options_len = <uint32_t>view.len
+            end_section(&section)
         finally:
             PyBuffer_Release(&view)
 
@@ -386,10 +422,13 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         often cut, or had its checksum left to the hardware. Compare `compute_checksum`.
         """
         cdef Py_buffer view
+        cdef Section section
         cdef int form = _system_form if format is None else form_of(format)
         cdef const char *wrong
         get_buffer(buf, &view, False, "buf")
+        begin_section(&section, self)
         wrong = self.decode(<const unsigned char *>view.buf, view.len, form)
+        end_section(&section)
         if wrong != NULL:
             try:
                 refuse_to_parse(wrong, <const unsigned char *>view.buf)
@@ -458,8 +497,9 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             than 40, or a field does not fit its bits; the message names the field.
         """
         cdef int form = _system_form if format is None else form_of(format)
-        out = PyBytes_FromStringAndSize(NULL, self.encoded_length())
-        self.encode(<unsigned char *>PyBytes_AS_STRING(out), form)
+        cdef Header still = at_once(self)
+        out = PyBytes_FromStringAndSize(NULL, still.encoded_length())
+        still.encode(<unsigned char *>PyBytes_AS_STRING(out), form)
         return out
 
     cdef int encoded_length(self) except -1:
@@ -540,8 +580,9 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             As `marshal`.
         """
         cdef unsigned char out[MAX_HEADER]
-        cdef int length = self.encoded_length()
-        self.encode(out, WIRE)
+        cdef Header still = at_once(self)
+        cdef int length = still.encoded_length()
+        still.encode(out, WIRE)
         out[10] = out[11] = 0
         return <int>(~finish_sum(sum_words(out, length)) & 0xFFFF)
 
@@ -565,7 +606,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         End of Option List (0) ends the iteration and is not given itself.
         """
         cdef bytes options = self.options
-        cdef size_t at = 0, size = <size_t>self.options_len
+        cdef size_t at = 0, size = <size_t>len(options)
         cdef const unsigned char *data = <const unsigned char *>PyBytes_AS_STRING(options)
         found = []
         while at < size and data[at] != 0:
@@ -589,35 +630,37 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     def __eq__(self, other):
         if not isinstance(other, Header):
             return NotImplemented
-        cdef Header o = <Header>other
+        cdef Header one = at_once(self)
+        cdef Header o = at_once(<Header>other)
         return (
-            self._version == o._version
-            and self._len == o._len
-            and self._tos == o._tos
-            and self._total_len == o._total_len
-            and self._id == o._id
-            and self._flags == o._flags
-            and self._frag_off == o._frag_off
-            and self._ttl == o._ttl
-            and self._protocol == o._protocol
-            and self._checksum == o._checksum
-            and self.has_src == o.has_src
-            and self._src == o._src
-            and self.has_dst == o.has_dst
-            and self._dst == o._dst
-            and self.options_len == o.options_len
-            and memcmp(self.options_data(), o.options_data(), self.options_len) == 0
+            one._version == o._version
+            and one._len == o._len
+            and one._tos == o._tos
+            and one._total_len == o._total_len
+            and one._id == o._id
+            and one._flags == o._flags
+            and one._frag_off == o._frag_off
+            and one._ttl == o._ttl
+            and one._protocol == o._protocol
+            and one._checksum == o._checksum
+            and one.has_src == o.has_src
+            and one._src == o._src
+            and one.has_dst == o.has_dst
+            and one._dst == o._dst
+            and one.options_len == o.options_len
+            and memcmp(one.options_data(), o.options_data(), one.options_len) == 0
         )
 
     __hash__ = None
 
     def __reduce__(self):
+        cdef Header still = at_once(self)
         return Header, (
-            self._version, self._len, self._tos, self._total_len, self._id, int(self._flags),
-            self._frag_off, self._ttl, self._protocol, self._checksum,
-            None if not self.has_src else address_text(self._src),
-            None if not self.has_dst else address_text(self._dst),
-            self.options,
+            still._version, still._len, still._tos, still._total_len, still._id, int(still._flags),
+            still._frag_off, still._ttl, still._protocol, still._checksum,
+            None if not still.has_src else address_text(still._src),
+            None if not still.has_dst else address_text(still._dst),
+            still.options,
         )
 
     def __replace__(self, **changes):
@@ -628,22 +671,53 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         return Header(**(dict(zip(FIELDS, self.__reduce__()[1])) | changes))
 
     def __repr__(self):
+        cdef Header still = at_once(self)
         return (
-            f"Header(version={self._version}, len={self._len}, tos={self._tos:#x},"
-            f" total_len={self._total_len}, id={self._id:#x}, flags={self._flags},"
-            f" frag_off={self._frag_off}, ttl={self._ttl}, protocol={self._protocol},"
-            f" checksum={self._checksum:#x},"
-            f" src={address_text(self._src) if self.has_src else None!r},"
-            f" dst={address_text(self._dst) if self.has_dst else None!r},"
-            f" options={self.options!r})"
+            f"Header(version={still._version}, len={still._len}, tos={still._tos:#x},"
+            f" total_len={still._total_len}, id={still._id:#x}, flags={still._flags},"
+            f" frag_off={still._frag_off}, ttl={still._ttl}, protocol={still._protocol},"
+            f" checksum={still._checksum:#x},"
+            f" src={address_text(still._src) if still.has_src else None!r},"
+            f" dst={address_text(still._dst) if still.has_dst else None!r},"
+            f" options={still.options!r})"
         )
 
     def __str__(self):
+        cdef Header still = at_once(self)
         return (
-            f"ver={self._version} hdrlen={self._len} tos={self._tos:#x}"
-            f" totallen={self._total_len} id={self._id:#x} flags={self._flags:#x}"
-            f" fragoff={self._frag_off:#x} ttl={self._ttl} proto={self._protocol}"
-            f" cksum={self._checksum:#x}"
-            f" src={address_text(self._src) if self.has_src else '<nil>'}"
-            f" dst={address_text(self._dst) if self.has_dst else '<nil>'}"
+            f"ver={still._version} hdrlen={still._len} tos={still._tos:#x}"
+            f" totallen={still._total_len} id={still._id:#x} flags={still._flags:#x}"
+            f" fragoff={still._frag_off:#x} ttl={still._ttl} proto={still._protocol}"
+            f" cksum={still._checksum:#x}"
+            f" src={address_text(still._src) if still.has_src else '<nil>'}"
+            f" dst={address_text(still._dst) if still.has_dst else '<nil>'}"
         )
+
+
+cdef Header at_once(Header header):
+    """The header as it is at one moment: where no GIL keeps other threads off, a copy."""
+    cdef Section section
+    cdef Header copy
+    if not FREE_THREADED:
+        return header
+    copy = Header.__new__(Header)
+    begin_section(&section, header)
+    copy._version = header._version
+    copy._len = header._len
+    copy._tos = header._tos
+    copy._total_len = header._total_len
+    copy._id = header._id
+    copy._flags = header._flags
+    copy._frag_off = header._frag_off
+    copy._ttl = header._ttl
+    copy._protocol = header._protocol
+    copy._checksum = header._checksum
+    copy._src = header._src
+    copy._dst = header._dst
+    copy.has_src = header.has_src
+    copy.has_dst = header.has_dst
+    copy.options_len = header.options_len
+    copy.long_options = header.long_options
+    memcpy(copy.short_options, header.short_options, sizeof(header.short_options))
+    end_section(&section)
+    return copy
