@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 from cases import PAYLOAD, SIZE
+from host import compile_c
 from report import Progress, row
 
 PART = "system"
@@ -105,6 +107,63 @@ def batch_rate(threads, size, seconds=1.0):
     for worker in workers:
         worker.join()
     return sum(counts) / seconds
+
+
+def single_rate(threads, seconds=1.0):
+    """Packets a second of single datagrams sent and received, one socket a thread."""
+    counts = [0] * threads
+
+    def work(i):
+        step, close = ours_step()
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for _ in range(16):
+                step()
+            counts[i] += 16
+        close()
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return sum(counts) / seconds
+
+
+def without_gil(rounds, missing):
+    """Two threads with sockets of their own, beside C's: only where no lock is between them."""
+    if getattr(sys, "_is_gil_enabled", lambda: True)():
+        missing["threads without the GIL"] = "this interpreter has one: run it on 3.13t or later"
+        return
+    seconds = 0.5
+    goals = {1: 1.8, 8: 1.9}
+    with tempfile.TemporaryDirectory() as work:
+        peer = compile_c("threads", work)
+        for size, goal in goals.items():
+
+            def rate(threads, size=size):
+                return (
+                    single_rate(threads, seconds)
+                    if size == 1
+                    else batch_rate(threads, size, seconds)
+                )
+
+            def in_c(threads, size=size):
+                done = subprocess.run(
+                    [peer, str(threads), str(size), str(seconds)],
+                    check=True, capture_output=True, text=True,
+                )  # fmt: skip
+                return float(done.stdout)
+
+            name = "single datagrams" if size == 1 else f"batches of {size}"
+            ours, theirs = [], []
+            for _ in range(rounds):
+                ours.append(rate(2) / rate(1))
+                if peer:
+                    theirs.append(in_c(2) / in_c(1))
+            yield row(PART, f"{name}, two threads, no GIL", "one", ours, goal, at_least=True)
+            if theirs:
+                yield row(PART, f"{name}, two threads, C", "one", theirs)
 
 
 def threads(rounds):
@@ -362,6 +421,7 @@ def measure(rounds, results, clock):
     """Rows of the table, into the results."""
     parts = {
         "threads": lambda: threads(rounds),
+        "without GIL": lambda: without_gil(rounds, results.missing),
         "queues": queues,
         "processes": lambda: processes(rounds),
         "busy polling": lambda: busy_polling(rounds),

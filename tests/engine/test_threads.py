@@ -345,6 +345,19 @@ def test_the_books_balance_under_signals_forks_closes_and_greenlets():
     assert done.returncode == 0, done.stderr
 
 
+def test_many_threads_meet_on_one_object():
+    """Minutes of it: ``python tests/stress/races.py --seconds 300``."""
+    program = Path(__file__).parents[1] / "stress" / "races.py"
+    done = subprocess.run(
+        [sys.executable, "-P", program, "--seconds", "9"],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"PYTHONPATH": str(program.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.needs("strace")
 @pytest.mark.unsanitized
 def test_nothing_but_the_call_itself_reaches_the_kernel(tmp_path):
