@@ -61,14 +61,14 @@ cdef extern from *:
 
     /* For fields that the interpreter reads by their offset, without a section: what was there
      * goes once it is there no longer. */
-    static void ipv4_put(PyObject **field, PyObject *value) {
+    static void ipv4_put_field(PyObject **field, PyObject *value) {
       PyObject *before = *field;
       Py_INCREF(value);
       ipv4_store(field, value);
       Py_DECREF(before);
     }
-    #define ipv4_put_ttl(cm, value) ipv4_put(&(cm)->_ttl, value)
-    #define ipv4_put_ifindex(cm, value) ipv4_put(&(cm)->_ifindex, value)
+    #define ipv4_put_ttl(cm, value) ipv4_put_field(&(cm)->_ttl, value)
+    #define ipv4_put_ifindex(cm, value) ipv4_put_field(&(cm)->_ifindex, value)
     """
     Py_ssize_t ttl_offset "ipv4_ttl_offset"(ControlMessage cm)
     Py_ssize_t ifindex_offset "ipv4_ifindex_offset"(ControlMessage cm)
