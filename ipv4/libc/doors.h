@@ -58,7 +58,8 @@ static inline PyObject *ipv4_own_method(PyTypeObject *owner, PyObject *method) {
 typedef struct {
   Py_ssize_t value;
   PyObject *length; /* of that value */
-  PyObject *tuple;
+  PyObject *tuples[2]; /* in turn: a loop's variable holds one while the next is made */
+  unsigned int turn;
 } ipv4_results;
 
 /* A length as Python's integer. Those of one program are mostly the same: saves 60, and 300 where
@@ -86,11 +87,11 @@ static inline PyObject *ipv4_number(long n) {
   return number;
 }
 
-/* A tuple to be filled by `ipv4_put`: the one that was given last, once nobody else holds it, as zip
+/* A tuple to be filled by `ipv4_put`: one that was given before, once nobody else holds it, as zip
  * and enumerate do: saves 190. It is out of sight of the garbage collector, which may hand out what
  * it sees; so nothing in it may lead back to it, nor run code of Python's when it is let go. */
-static inline PyObject *ipv4_tuple(PyObject **kept, Py_ssize_t count) {
-  PyObject *tuple = *kept;
+static inline PyObject *ipv4_tuple(ipv4_results *last, Py_ssize_t count) {
+  PyObject **kept = &last->tuples[last->turn ^= 1], *tuple = *kept;
   if (IPV4_ALONE && tuple != NULL && Py_REFCNT(tuple) == 1) {
 #if PY_VERSION_HEX >= 0x030E0000
     ((PyTupleObject *)tuple)->ob_hash = -1;
@@ -114,7 +115,7 @@ static inline PyObject *ipv4_received(ipv4_results *last, Py_ssize_t n, PyObject
                                       PyObject *src) {
   PyObject *length = ipv4_as_length(last, n), *tuple;
   if (length == NULL) return NULL;
-  tuple = ipv4_tuple(&last->tuple, 3);
+  tuple = ipv4_tuple(last, 3);
   if (tuple == NULL) {
     Py_DECREF(length);
     return NULL;
@@ -130,7 +131,7 @@ static inline PyObject *ipv4_head(ipv4_results *last, Py_ssize_t n, PyObject *sr
                                   int ifindex) {
   PyObject *length = ipv4_as_length(last, n), *hops = ipv4_number(ttl);
   PyObject *interface = ipv4_number(ifindex), *tuple = NULL;
-  if (length != NULL && hops != NULL && interface != NULL) tuple = ipv4_tuple(&last->tuple, 4);
+  if (length != NULL && hops != NULL && interface != NULL) tuple = ipv4_tuple(last, 4);
   if (tuple == NULL) {
     Py_XDECREF(length);
     Py_XDECREF(hops);
@@ -146,7 +147,8 @@ static inline PyObject *ipv4_head(ipv4_results *last, Py_ssize_t n, PyObject *sr
 
 static inline void ipv4_forget(ipv4_results *last) {
   Py_CLEAR(last->length);
-  Py_CLEAR(last->tuple);
+  Py_CLEAR(last->tuples[0]);
+  Py_CLEAR(last->tuples[1]);
 }
 
 #endif
