@@ -17,4 +17,4 @@ cdef extern from "doors.h":
     object received "ipv4_received"(Results *last, Py_ssize_t n, object cm, object src)
     object head_of "ipv4_head"(Results *last, Py_ssize_t n, object src, int ttl, int ifindex)
     void forget "ipv4_forget"(Results *last) noexcept
-    object number "ipv4_number"(long n)
+    object as_number "ipv4_number"(long n)

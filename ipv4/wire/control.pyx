@@ -50,7 +50,7 @@ from .cmsg cimport (
     walk_over,
 )
 from .fields cimport PyMemberDef, expose_field, object_field
-from ..libc.doors cimport number
+from ..libc.doors cimport as_number
 from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl, sockaddr_in
 from ..libc.threads cimport FREE_THREADED, Section, begin_section, end_section
 
@@ -93,8 +93,8 @@ cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length
     if told.present & ~<uint32_t>(TTL | INTERFACE | DST | SPEC_DST) or told.unknown_space:
         cm.take(&told, data, read, True)
     else:  # `take`, of what nearly every packet tells
-        cm._ttl = number(told.ttl)
-        cm._ifindex = number(told.ifindex)
+        cm._ttl = as_number(told.ttl)
+        cm._ifindex = as_number(told.ifindex)
         cm._dst = told.dst
         cm._spec_dst = told.spec_dst
         cm.present = told.present & (DST | SPEC_DST)
