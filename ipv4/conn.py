@@ -6,7 +6,8 @@ from .engine.connection import Connected, open_in_netns
 from .engine.endpoint import Endpoint
 from .engine.kernel import KERNEL
 from .engine.multicast import Membership
-from .engine.packet import PacketTransfer, RawTransfer, with_own_methods
+from .engine.packet import PacketTransfer, with_own_methods
+from .engine.raw import RawTransfer
 from .filtering import Filtering
 from .options import DatagramOptions, IntOption, Option, RawOptions, UnicastOptions
 from .wire.address import bind_address

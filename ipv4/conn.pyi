@@ -9,7 +9,8 @@ from .engine.anysocket import _SocketLike
 from .engine.connection import Connected
 from .engine.endpoint import Endpoint
 from .engine.multicast import Membership
-from .engine.packet import PacketTransfer, RawTransfer
+from .engine.packet import PacketTransfer
+from .engine.raw import RawTransfer
 from .filtering import Filtering, ICMPFilter
 from .options import DatagramOptions, IntOption, RawOptions, UnicastOptions
 from .types import Address, InterfaceLike

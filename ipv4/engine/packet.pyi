@@ -1,10 +1,9 @@
-from typing import Any, SupportsIndex, TypeVar, final
+from typing import Any, SupportsIndex, TypeVar
 
 from typing_extensions import Buffer, disjoint_base
 
 from ..types import Address
 from ..wire.control import ControlMessage
-from ..wire.header import Header
 from .errqueue import ErrorQueue
 
 _C = TypeVar("_C")
@@ -30,23 +29,5 @@ class PacketTransfer(ErrorQueue):
         cm: ControlMessage | None = None,
         flags: SupportsIndex = 0,
     ) -> int: ...
-
-class RawTransfer(ErrorQueue):
-    def read_from(
-        self, buf: Buffer, flags: SupportsIndex = 0
-    ) -> tuple[Header, memoryview, ControlMessage | Any]: ...
-    def receive(
-        self, max_size: SupportsIndex = 65535, flags: SupportsIndex = 0
-    ) -> tuple[Header, bytes, ControlMessage | Any]: ...
-    def write_to(
-        self,
-        header: Header,
-        payload: Buffer,
-        cm: ControlMessage | None = None,
-        flags: SupportsIndex = 0,
-    ) -> int: ...
-
-@final
-class Window: ...
 
 def with_own_methods(cls: type[_C]) -> type[_C]: ...

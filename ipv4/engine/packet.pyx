@@ -1,15 +1,12 @@
-"""Single datagrams: `read_from` and `write_to`, for sockets that hand over payloads and for raw
-sockets whose program writes and reads the IP header itself.
+"""Single datagrams: `read_from` and `write_to`, for sockets that hand over payloads.
 
 These calls make the system call with the GIL held: they ask the kernel not to wait, so it takes
 about a microsecond, and giving the GIL up for that long costs a busy program its place in line.
 Only a send of many kilobytes, which takes as long as a batch, gives it up like one.
 """
 
-cimport cython
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, Py_buffer, PyBuffer_Release
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_ITEM
@@ -20,7 +17,7 @@ from libc.stdint cimport INT32_MAX
 from libc.string cimport memcpy, memmove, memset
 
 from ..wire.address cimport as_sockaddr, peer_of
-from ..wire.arguments cimport as_flags, as_int, get_buffer, shown
+from ..wire.arguments cimport as_flags, as_int, shown
 from ..wire.control cimport ROUTE_ROOM, ControlMessage, at_once, encode_route, is_route
 from ..wire.memory cimport Memory, fasten, look_at, unfasten
 from .descriptor cimport hold, is_unseen, let_go
@@ -40,8 +37,7 @@ from .retry cimport (
     sender_of,
     set_control,
 )
-from ..wire.header cimport MAX_HEADER, MAX_OPTIONS, Header, new_header
-from ..wire.header cimport at_once as header_at_once
+from ..wire.header cimport MAX_OPTIONS
 from ..libc cimport socket as c
 from ..libc.doors cimport (
     ALONE,
@@ -555,218 +551,10 @@ cdef object write_with_control(PacketTransfer conn, object data, Memory *memory,
         free_control(&outgoing)
 
 
-cdef class RawTransfer(ErrorQueue):
-    """Reads and writes of whole IPv4 packets; base of `RawConn`."""
-
-    def __cinit__(self, *args, **kwargs):
-        self.writes_headers = True
-
-    def read_from(self, buf, flags=0):
-        """Receive one packet.
-
-        Parameters
-        ----------
-        buf : writable bytes-like
-            The whole packet is received into it, header first.
-        flags : int
-            Of recvmsg(2).
-
-        Returns
-        -------
-        header : Header
-        payload : memoryview
-            Into `buf`, what follows the header and its options; as long as `buf` had room.
-        cm : ControlMessage or None
-            As for `PacketConn.read_from`.
-
-        Raises
-        ------
-        ValueError
-            If what arrived holds no whole header: `buf` is too short for it, or a filter cut
-            the packet.
-        OSError, TypeError
-            As for `PacketConn.read_from`.
-        """
-        cdef Incoming incoming
-        cdef int c_flags = as_flags(flags)
-        cdef Py_ssize_t n
-        cdef Header head
-        cdef Window window = Window.__new__(Window)
-        get_buffer(buf, &window.view, True, "buf")
-        window.pinned = True
-        n = take_packet(self, &incoming, window.view.buf, window.view.len, c_flags)
-        head = new_header(<const unsigned char *>window.view.buf, n)
-        cm = control_of(&incoming)
-        window.start = head._len
-        window.length = n - head._len
-        return head, memoryview(window), cm
-
-    def receive(self, max_size=65535, flags=0):
-        """Receive one packet, its payload as bytes.
-
-        Parameters
-        ----------
-        max_size : int
-            A longer packet, its header counted, is cut; the default cuts nothing.
-        flags : int
-            Of recvmsg(2).
-
-        Returns
-        -------
-        header : Header
-        payload : bytes
-        cm : ControlMessage or None
-            As for `PacketConn.read_from`.
-
-        Raises
-        ------
-        ValueError
-            If `max_size` is negative or beyond 2147483647; as for `read_from`.
-        OSError
-            As for `read_from`.
-        """
-        cdef Incoming incoming
-        cdef Py_ssize_t room = <Py_ssize_t>as_int(max_size, 0, INT32_MAX, "max_size")
-        cdef int c_flags = as_flags(flags)
-        cdef bytes packet = PyBytes_FromStringAndSize(NULL, room)
-        cdef Py_ssize_t n = take_packet(self, &incoming, PyBytes_AS_STRING(packet), room, c_flags)
-        cdef Header head = new_header(<const unsigned char *>PyBytes_AS_STRING(packet), n)
-        return head, packet[head._len:n], control_of(&incoming)
-
-    def write_to(self, header, payload, cm=None, flags=0):
-        """Send one packet with the header given.
-
-        Parameters
-        ----------
-        header : Header
-            Its `dst` is where the packet goes. The kernel always fills `total_len` and
-            `checksum`, and `id` and `src` when they are zero (raw(7)). A `protocol` of 0 leaves
-            as the conn's protocol, a `ttl` of 0 as the conn's `ttl`. It is not changed.
-        payload : bytes-like
-            What follows the header.
-        cm : ControlMessage, optional
-            Source address and interface; its `send_ttl` and `send_tos` win over the header's.
-            `cm.dst` is what a receive told, not a destination.
-        flags : int
-            Of sendmsg(2).
-
-        Returns
-        -------
-        int
-            Bytes sent, header and payload together.
-
-        Raises
-        ------
-        ValueError
-            As `Header.marshal`; for a `segment_size` or `send_options` of `cm`, which a packet
-            with a header of its own cannot have; for MSG_ZEROCOPY among the flags.
-        OSError
-            As sendmsg(2); EMSGSIZE for a packet longer than the route's MTU, for such packets
-            are never fragmented: `PacketConn.ip` lets the kernel do so.
-        """
-        cdef unsigned char head[MAX_HEADER]
-        cdef Memory memory
-        cdef sockaddr_in name
-        cdef iovec vectors[2]
-        cdef Outgoing outgoing
-        cdef int c_flags = as_write_flags(flags)
-        if type(header) is not Header:
-            raise TypeError(f"header must be a Header, not {type(header).__name__}")
-        if cm is not None and type(cm) is not ControlMessage:
-            raise TypeError(f"cm must be a ControlMessage or None, not {type(cm).__name__}")
-        cdef Header still = header_at_once(<Header>header)
-        if cm is not None:
-            cm = at_once(<ControlMessage>cm)
-        outgoing.header.msg_control = outgoing.control
-        outgoing.header.msg_controllen = 0
-        look_at(payload, &memory, False, "payload")
-        try:
-            vectors[0].iov_base = head
-            vectors[0].iov_len = still.encoded_length()
-            still.encode(head, 0)
-            vectors[1].iov_base = memory.data
-            vectors[1].iov_len = memory.size
-            memset(&name, 0, sizeof(name))
-            name.sin_family = c.AF_INET
-            name.sin_addr.s_addr = still._dst
-            outgoing.header.msg_name = &name
-            outgoing.header.msg_namelen = sizeof(name)
-            outgoing.header.msg_iov = vectors
-            outgoing.header.msg_iovlen = 2
-            outgoing.header.msg_flags = 0
-            if cm is not None:
-                put_into_header(head, <ControlMessage>cm)
-                set_control(&outgoing, <ControlMessage>cm, False)
-            if head[8] == 0:
-                fasten(payload, &memory, False)
-                head[8] = <unsigned char>self.get_int(c.IPPROTO_IP, c.IP_TTL, "IP_TTL")
-            if head[9] == 0:
-                head[9] = <unsigned char>self._protocol
-            return self.send(&outgoing.header, c_flags, payload, &memory, 0)
-        finally:
-            unfasten(&memory)
-            free_control(&outgoing)
-
-
-cdef Py_ssize_t take_packet(RawTransfer conn, Incoming *incoming, void *data, Py_ssize_t room,
-                            int flags) except -1:
-    """A packet, header first; returns how much of it is in `data`."""
-    cdef iovec vector
-    cdef Py_ssize_t n
-    vector.iov_base = data
-    vector.iov_len = room
-    n = conn.take_message(incoming, &vector, 1, flags, None, NULL, 0)
-    return min(n, room)
-
-
-cdef int put_into_header(unsigned char *head, ControlMessage cm) except -1:
-    """What a packet is told that its own header says."""
-    if cm.segment_size is not None and cm.segment_to_send() > 0:
-        raise ValueError("cm.segment_size is for UDP payloads: a RawConn sends whole packets")
-    if cm.send_options is not None:
-        raise ValueError("cm.send_options has no effect on a RawConn: give Header(options=…)")
-    if cm.send_ttl is not None:
-        head[8] = <unsigned char>cm.send_ttl
-    if cm.send_tos is not None:
-        head[1] = <unsigned char>cm.send_tos
-    return 0
-
-
 cdef int refuse_unless_udp(PacketTransfer conn, str name) except -1:
     if conn._type != SOCK_RAW and conn._protocol != c.IPPROTO_ICMP:
         return 0
     raise AttributeError(f"only UDP conns have {name}: see PacketConn.udp")
-
-
-@cython.final
-@cython.freelist(16)
-cdef class Window:
-    """The payload part of a caller's buffer; pins the buffer as long as a view on it lives."""
-
-    cdef:
-        Py_buffer view
-        bint pinned
-        Py_ssize_t start
-        Py_ssize_t length
-
-    def __dealloc__(self):
-        if self.pinned:
-            PyBuffer_Release(&self.view)
-
-    def __getbuffer__(self, Py_buffer *out, int flags):
-        if not self.pinned:
-            raise BufferError("a window stands for nothing without its buffer")
-        out.buf = <char *>self.view.buf + self.start
-        out.obj = self
-        out.len = self.length
-        out.itemsize = 1
-        out.readonly = 0
-        out.ndim = 1
-        out.format = <char *>b"B" if flags & PyBUF_FORMAT else NULL
-        out.shape = &self.length if flags & PyBUF_ND else NULL
-        out.strides = &out.itemsize if flags & PyBUF_STRIDES == PyBUF_STRIDES else NULL
-        out.suboffsets = NULL
-        out.internal = NULL
 
 
 cdef bint is_constant(object dst) noexcept:
