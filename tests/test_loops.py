@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import importlib.util
 import os
 import socket
 import subprocess
@@ -135,9 +136,10 @@ def test_the_end_of_a_loop_leaves_no_descriptor(loop):
 
 def test_loops_in_threads_share_a_conn():
     """Every loop is woken; every one is told of the end, by a thread that has none."""
+    loops = [loop for loop in LOOPS if loop == "debug" or importlib.util.find_spec(loop)]
     with opened() as conn:
         got, told = [], []
-        wait = threading.Barrier(len(LOOPS) + 1)
+        wait = threading.Barrier(len(loops) + 1)
 
         def reader(loop):
             async def work():
@@ -153,7 +155,7 @@ def test_loops_in_threads_share_a_conn():
 
             run_on(loop, work)
 
-        threads = [threading.Thread(target=reader, args=(loop,)) for loop in LOOPS]
+        threads = [threading.Thread(target=reader, args=(loop,)) for loop in loops]
         for thread in threads:
             thread.start()
         wait.wait()
@@ -167,7 +169,7 @@ def test_loops_in_threads_share_a_conn():
             thread.join(30)
             assert not thread.is_alive()
         assert sorted(got) == list(range(1000))
-        assert told == [errno.EBADF] * len(LOOPS)
+        assert told == [errno.EBADF] * len(loops)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
