@@ -38,7 +38,7 @@ cdef class Message:
     cdef int set_slot_control(self, object value) except -1
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1
     cdef int board(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1
-    cdef void land(self) noexcept
+    cdef void land(self, void *call) noexcept
     cdef void take(self, const mmsghdr *header, bint writing) noexcept
 
 

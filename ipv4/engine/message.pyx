@@ -464,13 +464,15 @@ cdef class Message:
         header[0] = self.arena.headers[self.index]
         return 0
 
-    cdef void land(self) noexcept:
+    cdef void land(self, void *call) noexcept:
+        """Let go of the message, if it is still this call's: it may have stood there twice."""
         cdef Section section
         if self.arena is not None:
             self.arena.land(<Span *>self.flight)
             return
         begin_section(&section, self)
-        self.flight = NULL
+        if self.flight == call:
+            self.flight = NULL
         end_section(&section)
 
     cdef void take(self, const mmsghdr *header, bint writing) noexcept:
