@@ -38,9 +38,11 @@ def together(until, *jobs):
         rounds = 0
         start.wait()
         try:
-            while time.monotonic() < until and not stop.is_set():
-                job()
+            while not stop.is_set():
+                job()  # once at least, though the machine be so busy that the time is over
                 rounds += 1
+                if time.monotonic() >= until:
+                    break
         except BaseException as error:
             problems.append(error)
             stop.set()
