@@ -227,7 +227,7 @@ cdef class Batches(Segments):
         finally:
             if gone[0] and moved < boarded:
                 headers[moved].msg_len = <uint32_t>gone[0]
-            # All are read before one is let go: what stands twice is another call's after the first.
+            # All are told before one is let go: what stands twice may be another's after the first.
             for i in range(boarded):
                 if i < moved or (i == moved and gone[0]):
                     (<Message>held[i]).take(&headers[i], writing)
