@@ -224,6 +224,8 @@ def test_every_call_is_a_checkpoint_on_trio():
     trio.run(work)
 
 
+# faulthandler's watchdog is a thread, and Python >= 3.12 warns of any at a fork.
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @each_loop
 async def test_a_forked_child_has_loops_of_its_own():
     anyio = pytest.importorskip("anyio")
