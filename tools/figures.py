@@ -32,7 +32,7 @@ TABLE = (
     ("`ControlMessage.parse`", "ControlMessage.parse"),
 )
 TEXT = """\
-These are of {machine}, on loopback: the time per packet as a ratio to that of the others, the
+Measured on an idle machine ({machine}), on loopback: the time per packet as a ratio to that of the others, the
 medians of the rounds.
 
 {table}
@@ -43,7 +43,7 @@ thread that computes all the time {beside} times as many packets go to and fro a
 threads that each move batches of 64 get {threads} times as far as one.
 
 What is above 1 in the first column is Python: a call made from Python, and the objects that it
-gives, are some {ours} instructions around a system call that C makes with {theirs}. It is least in
+gives, are {ours} instructions around the two system calls that C makes with {theirs}. It is least in
 large batches and disappears in columns.
 
 """
