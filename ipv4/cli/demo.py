@@ -31,7 +31,7 @@ DATAGRAMS = 300_000
 BATCH = 64
 SIZE = 64
 LONGEST = 8.0
-"""Seconds after which the flood ends on a slow machine, wherever it stands then."""
+"""Seconds of the processor after which the flood ends on a slow machine, wherever it stands then."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +101,9 @@ def flood() -> None:
         progress = Progress(DATAGRAMS, "datagrams")
         sent = arrived = 0
         started = time.monotonic()
-        while sent < DATAGRAMS and time.monotonic() - started < LONGEST:
+        # The processor's time: that others keep a machine busy makes it no slower one.
+        last = time.process_time() + LONGEST
+        while sent < DATAGRAMS and time.process_time() < last:
             sent += sender.write_batch(outgoing[: min(BATCH, DATAGRAMS - sent)])
             arrived += drain(receiver, incoming)
             progress.update(sent)

