@@ -179,3 +179,5 @@ cdef size_t put(unsigned char *out, int level, int kind, const void *data,
                 size_t size) noexcept nogil
 cdef size_t put_route(unsigned char *out, int32_t ifindex, bint sourced,
                       uint32_t source) noexcept nogil
+cdef bytes packed(object value)
+cdef tuple unpacked(bytes messages)

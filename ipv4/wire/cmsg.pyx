@@ -10,11 +10,21 @@ before a byte of data is looked at (cmsg(3), ip(7)). `step` walks over messages,
 one reading of them: attributes of a `ControlMessage` and columns of a batch are made from it.
 """
 
+from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport (
+    INT32_MAX,
+    INT32_MIN,
+    int32_t,
+    int64_t,
+    uint8_t,
+    uint16_t,
+    uint32_t,
+    uint64_t,
+)
 from libc.string cimport memcpy, memset
 
-from .arguments cimport as_int
+from .arguments cimport as_int, get_buffer
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     CMSG_LEN,
@@ -33,6 +43,9 @@ cdef extern from "systems.h":
         RECVIF "IPV4_RECVIF"
         RECVPKTINFO "IPV4_RECVPKTINFO"
         LINK_SIZE "IPV4_LINK_SIZE"  # of a sockaddr_dl with a long name
+
+cdef enum:
+    MAX_EXTRA = 1 << 20  # Linux caps all of a message's control data far below this (optmem_max)
 
 
 # What `ControlFlags` ask for: flags, level, option, the option's name, bytes of control data that
@@ -308,3 +321,55 @@ cdef size_t put_route(unsigned char *out, int32_t ifindex, bint sourced,
                       uint32_t source) noexcept nogil:
     """`put_route_by` as this system has it."""
     return put_route_by(&HERE, out, ifindex, sourced, source)
+
+
+cdef bytes packed(object value):
+    """What a program gave as ``extra``, as control messages; None when there are none."""
+    cdef Py_buffer view
+    cdef size_t total = 0, at = 0
+    cdef bytes messages
+    entries = []
+    try:
+        value = list(value)
+    except TypeError:
+        raise TypeError(
+            "extra must hold (level, type, bytes) triples to iterate over,"
+            f" not be {type(value).__name__}"
+        ) from None
+    for entry in value:
+        try:
+            level, kind, data = entry
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"extra must hold (level, type, bytes) triples, not {type(entry).__name__}"
+            ) from None
+        level = as_int(level, INT32_MIN, INT32_MAX, "extra: level")
+        kind = as_int(kind, INT32_MIN, INT32_MAX, "extra: type")
+        get_buffer(data, &view, False, "extra: data")
+        try:
+            if view.len > MAX_EXTRA:
+                raise ValueError(f"extra: data of {view.len} bytes is too long")
+            entries.append((level, kind, PyBytes_FromStringAndSize(<char *>view.buf, view.len)))
+            total += CMSG_SPACE(view.len)
+        finally:
+            PyBuffer_Release(&view)
+    if not total:
+        return None
+    messages = PyBytes_FromStringAndSize(NULL, total)
+    for level, kind, data in entries:
+        at += put(<unsigned char *>PyBytes_AS_STRING(messages) + at, level, kind,
+                  PyBytes_AS_STRING(data), len(data))
+    return messages
+
+
+cdef tuple unpacked(bytes messages):
+    """The (level, type, data) of control messages, () of None."""
+    cdef Walk walk
+    if messages is None:
+        return ()
+    found = []
+    walk_over(&walk, PyBytes_AS_STRING(messages), len(messages))
+    while step(&walk) > 0:
+        data = PyBytes_FromStringAndSize(<const char *>walk.body, walk.size)
+        found.append((walk.level, walk.type, data))
+    return tuple(found)

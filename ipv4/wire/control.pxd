@@ -9,7 +9,7 @@ cdef class ControlMessage:
         uint32_t present  # bits of Attribute: which attributes hold a value
         uint32_t from_kernel  # which of them a receive filled, and so are not sent back
         # What nearly every program reads, as ints that Python takes straight from here: see
-        # `expose_field`.
+        # `expose_object`.
         object _ttl
         object _ifindex
         uint32_t _src
@@ -33,7 +33,6 @@ cdef class ControlMessage:
     cdef int take_rare(self, const Told *told, const void *data, size_t length,
                        bint errors) except -1
     cdef uint32_t to_send(self) noexcept
-    cdef int set_bit(self, uint32_t bit, bint on) noexcept
     cdef size_t encoding_room(self) noexcept
     cdef size_t encode(self, unsigned char *out, bint segmented) noexcept
     cdef int32_t segment_to_send(self) noexcept

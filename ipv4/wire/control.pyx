@@ -5,20 +5,10 @@ from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLong
 from cpython.object cimport PyObject_GenericSetAttr
-from libc.stdint cimport (
-    INT32_MAX,
-    INT32_MIN,
-    INT64_MAX,
-    INT64_MIN,
-    UINT32_MAX,
-    int32_t,
-    uint8_t,
-    uint16_t,
-    uint32_t,
-)
+from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from .address cimport address_object, address_text, as_address, as_sockaddr, peer_tuple
+from .address cimport address_text
 from .arguments cimport ZERO, as_int, get_buffer, shown
 from .cmsg cimport (
     DROPS,
@@ -41,24 +31,34 @@ from .cmsg cimport (
     Told,
     Walk,
     copy_unknown,
-    put,
+    packed,
     put_by,
     put_route_by,
     read_told,
     refuse_control,
     step,
+    unpacked,
     walk_over,
 )
-from .fields cimport PyMemberDef, expose_field, object_field
+from .fields cimport (
+    ADDRESS,
+    ENDPOINT,
+    Kind,
+    LONG,
+    OCTET,
+    OPTIONS_BYTES,
+    Presence,
+    SHORT,
+    WORD,
+    add_field,
+    expose_object,
+)
 from ..libc.doors cimport as_number
-from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl, sockaddr_in
+from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl
 from ..libc.threads cimport FREE_THREADED, Section, begin_section, end_section
 
 cdef extern from *:
     """
-    #define ipv4_ttl_offset(cm) ((char *)&(cm)->_ttl - (char *)(cm))
-    #define ipv4_ifindex_offset(cm) ((char *)&(cm)->_ifindex - (char *)(cm))
-
     /* For fields that the interpreter reads by their offset, without a section: what was there
      * goes once it is there no longer. */
     static void ipv4_put_field(PyObject **field, PyObject *value) {
@@ -69,15 +69,19 @@ cdef extern from *:
     }
     #define ipv4_put_ttl(cm, value) ipv4_put_field(&(cm)->_ttl, value)
     #define ipv4_put_ifindex(cm, value) ipv4_put_field(&(cm)->_ifindex, value)
+
+    /* Where a message holds them. */
+    #define ipv4_ttl_of(cm) (&(cm)->_ttl)
+    #define ipv4_ifindex_of(cm) (&(cm)->_ifindex)
+    #define ipv4_options_of(cm) (&(cm)->_options)
+    #define ipv4_send_options_of(cm) (&(cm)->_send_options)
     """
-    Py_ssize_t ttl_offset "ipv4_ttl_offset"(ControlMessage cm)
-    Py_ssize_t ifindex_offset "ipv4_ifindex_offset"(ControlMessage cm)
     void put_ttl "ipv4_put_ttl"(ControlMessage cm, object value) noexcept
     void put_ifindex "ipv4_put_ifindex"(ControlMessage cm, object value) noexcept
-
-cdef enum:
-    MAX_EXTRA = 1 << 20  # Linux caps all of a message's control data far below this (optmem_max)
-
+    void *ttl_of "ipv4_ttl_of"(ControlMessage cm)
+    void *ifindex_of "ipv4_ifindex_of"(ControlMessage cm)
+    void *options_of "ipv4_options_of"(ControlMessage cm)
+    void *send_options_of "ipv4_send_options_of"(ControlMessage cm)
 
 cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer):
     """A message of control bytes that the kernel delivered, from `peer` (0 for none).
@@ -222,77 +226,6 @@ send_tos=None, send_options=None, extra=())
         else:
             PyObject_GenericSetAttr(self, name, value)
 
-    # Attributes of the reference
-
-    @property
-    def src(self):
-        """The sender, or the source address to send from."""
-        cdef Section section
-        cdef uint32_t address
-        cdef bint present
-        begin_section(&section, self)
-        address = self._src
-        present = self.present & SRC != 0
-        end_section(&section)
-        return address_object(address) if present else None
-
-    @src.setter
-    def src(self, value):
-        cdef Section section
-        cdef uint32_t address = 0
-        if value is not None:
-            as_address(value, &address, "src")
-        begin_section(&section, self)
-        self._src = address
-        self.set_bit(SRC, value is not None)
-        end_section(&section)
-
-    @property
-    def dst(self):
-        """Destination in the received packet's header."""
-        cdef Section section
-        cdef uint32_t address
-        cdef bint present
-        begin_section(&section, self)
-        address = self._dst
-        present = self.present & DST != 0
-        end_section(&section)
-        return address_object(address) if present else None
-
-    @dst.setter
-    def dst(self, value):
-        cdef Section section
-        cdef uint32_t address = 0
-        if value is not None:
-            as_address(value, &address, "dst")
-        begin_section(&section, self)
-        self._dst = address
-        self.set_bit(DST, value is not None)
-        end_section(&section)
-
-    # What else a received packet can tell
-
-    @property
-    def tos(self):
-        """Received type of service, 0-255, or None."""
-        cdef Section section
-        cdef uint8_t number
-        cdef bint present
-        begin_section(&section, self)
-        number = self._tos
-        present = self.present & TOS != 0
-        end_section(&section)
-        return number if present else None
-
-    @tos.setter
-    def tos(self, value):
-        cdef Section section
-        cdef uint8_t number = 0 if value is None else <uint8_t>as_int(value, 0, 255, "tos")
-        begin_section(&section, self)
-        self._tos = number
-        self.set_bit(TOS, value is not None)
-        end_section(&section)
-
     @property
     def ecn(self):
         """Explicit Congestion Notification bits of `tos` (RFC 3168), 0-3, or None."""
@@ -300,273 +233,26 @@ send_tos=None, send_options=None, extra=())
         return None if tos is None else <int>tos & 3
 
     @property
-    def spec_dst(self):
-        """The local address that the packet was for."""
-        cdef Section section
-        cdef uint32_t address
-        cdef bint present
-        begin_section(&section, self)
-        address = self._spec_dst
-        present = self.present & SPEC_DST != 0
-        end_section(&section)
-        return address_object(address) if present else None
-
-    @spec_dst.setter
-    def spec_dst(self, value):
-        cdef Section section
-        cdef uint32_t address = 0
-        if value is not None:
-            as_address(value, &address, "spec_dst")
-        begin_section(&section, self)
-        self._spec_dst = address
-        self.set_bit(SPEC_DST, value is not None)
-        end_section(&section)
-
-    @property
-    def timestamp(self):
-        """Arrival in nanoseconds of the realtime clock, or None."""
-        cdef Section section
-        cdef int64_t number
-        cdef bint present
-        begin_section(&section, self)
-        number = self._timestamp
-        present = self.present & TIMESTAMP != 0
-        end_section(&section)
-        return number if present else None
-
-    @timestamp.setter
-    def timestamp(self, value):
-        cdef Section section
-        cdef int64_t number = 0 if value is None else as_int(
-            value, INT64_MIN, INT64_MAX, "timestamp")
-        begin_section(&section, self)
-        self._timestamp = number
-        self.set_bit(TIMESTAMP, value is not None)
-        end_section(&section)
-
-    @property
-    def drops(self):
-        """Datagrams that the socket lost so far, modulo 2**32, or None."""
-        cdef Section section
-        cdef uint32_t number
-        cdef bint present
-        begin_section(&section, self)
-        number = self._drops
-        present = self.present & DROPS != 0
-        end_section(&section)
-        return number if present else None
-
-    @drops.setter
-    def drops(self, value):
-        cdef Section section
-        cdef uint32_t number = (
-            0 if value is None else <uint32_t>as_int(value, 0, UINT32_MAX, "drops"))
-        begin_section(&section, self)
-        self._drops = number
-        self.set_bit(DROPS, value is not None)
-        end_section(&section)
-
-    @property
-    def original_dst(self):
-        """``(host, port)`` before redirection, or None."""
-        cdef Section section
-        cdef uint32_t address
-        cdef uint16_t port
-        cdef bint present
-        begin_section(&section, self)
-        address = self._original_addr
-        port = self._original_port
-        present = self.present & ORIGINAL_DST != 0
-        end_section(&section)
-        return peer_tuple(address, port) if present else None
-
-    @original_dst.setter
-    def original_dst(self, value):
-        cdef Section section
-        cdef sockaddr_in name
-        name.sin_addr.s_addr = 0
-        name.sin_port = 0
-        if value is not None:
-            as_sockaddr(value, &name, "original_dst")
-        begin_section(&section, self)
-        self._original_addr = name.sin_addr.s_addr
-        self._original_port = name.sin_port
-        self.set_bit(ORIGINAL_DST, value is not None)
-        end_section(&section)
-
-    @property
-    def options(self):
-        """IP options of the received packet, or None."""
-        cdef Section section
-        cdef bytes options
-        begin_section(&section, self)
-        options = self._options
-        end_section(&section)
-        return options
-
-    @options.setter
-    def options(self, value):
-        cdef Section section
-        cdef bytes options = as_options(value, "options")
-        begin_section(&section, self)
-        self._options = options
-        end_section(&section)
-
-    # Both ways
-
-    @property
-    def segment_size(self):
-        """Size in bytes of the datagrams that one buffer holds, or None."""
-        cdef Section section
-        cdef uint16_t number
-        cdef bint present
-        begin_section(&section, self)
-        number = self._segment_size
-        present = self.present & SEGMENT_SIZE != 0
-        end_section(&section)
-        return number if present else None
-
-    @segment_size.setter
-    def segment_size(self, value):
-        # None and 0 both leave the payload whole.
-        cdef Section section
-        cdef uint16_t number = <uint16_t>(
-            0 if value is None else as_int(value, 0, 65535, "segment_size"))
-        begin_section(&section, self)
-        self._segment_size = number
-        self.set_bit(SEGMENT_SIZE, number != 0)
-        end_section(&section)
-
-    @property
     def extra(self):
         """``(level, type, data)`` of each control message that has no attribute here."""
-        cdef Walk walk
         cdef Section section
-        cdef bytes packed
+        cdef bytes messages
         begin_section(&section, self)
-        packed = self._extra
+        messages = self._extra
         end_section(&section)
-        if packed is None:
-            return ()
-        found = []
-        walk_over(&walk, PyBytes_AS_STRING(packed), len(packed))
-        while step(&walk) > 0:
-            data = PyBytes_FromStringAndSize(<const char *>walk.body, walk.size)
-            found.append((walk.level, walk.type, data))
-        return tuple(found)
+        return unpacked(messages)
 
     @extra.setter
     def extra(self, value):
-        cdef Py_buffer view
         cdef Section section
-        cdef size_t total = 0, at = 0
-        cdef bytes packed
-        entries = []
-        try:
-            value = list(value)
-        except TypeError:
-            raise TypeError(
-                "extra must hold (level, type, bytes) triples to iterate over,"
-                f" not be {type(value).__name__}"
-            ) from None
-        for entry in value:
-            try:
-                level, kind, data = entry
-            except (TypeError, ValueError):
-                raise TypeError(
-                    f"extra must hold (level, type, bytes) triples, not {type(entry).__name__}"
-                ) from None
-            level = as_int(level, INT32_MIN, INT32_MAX, "extra: level")
-            kind = as_int(kind, INT32_MIN, INT32_MAX, "extra: type")
-            get_buffer(data, &view, False, "extra: data")
-            try:
-                # Linux caps all of a message's control data far below this (optmem_max).
-                if view.len > MAX_EXTRA:
-                    raise ValueError(f"extra: data of {view.len} bytes is too long")
-                entries.append((level, kind, PyBytes_FromStringAndSize(<char *>view.buf, view.len)))
-                total += CMSG_SPACE(view.len)
-            finally:
-                PyBuffer_Release(&view)
-        packed = PyBytes_FromStringAndSize(NULL, total)
-        for level, kind, data in entries:
-            at += put(<unsigned char *>PyBytes_AS_STRING(packed) + at, level, kind,
-                      PyBytes_AS_STRING(data), len(data))
-        if not total:
-            packed = None
+        cdef bytes messages = packed(value)
         begin_section(&section, self)
-        self._extra = packed
-        self.set_bit(EXTRA, total != 0)
+        self._extra = messages
+        self.present &= ~<uint32_t>EXTRA
+        self.from_kernel &= ~<uint32_t>EXTRA
+        if messages is not None:
+            self.present |= EXTRA
         end_section(&section)
-
-    # What a packet can be told
-
-    @property
-    def send_ttl(self):
-        """TTL of the packet to be sent, 1-255, or None for the socket's own."""
-        cdef Section section
-        cdef uint8_t number
-        cdef bint present
-        begin_section(&section, self)
-        number = self._send_ttl
-        present = self.present & SEND_TTL != 0
-        end_section(&section)
-        return number if present else None
-
-    @send_ttl.setter
-    def send_ttl(self, value):
-        cdef Section section
-        cdef uint8_t number = <uint8_t>(
-            0 if value is None else as_int(value, 0, 255, "send_ttl"))
-        begin_section(&section, self)
-        self._send_ttl = number
-        self.set_bit(SEND_TTL, number != 0)
-        end_section(&section)
-
-    @property
-    def send_tos(self):
-        """Type of service of the packet to be sent, 0-255, or None for the socket's own."""
-        cdef Section section
-        cdef uint8_t number
-        cdef bint present
-        begin_section(&section, self)
-        number = self._send_tos
-        present = self.present & SEND_TOS != 0
-        end_section(&section)
-        return number if present else None
-
-    @send_tos.setter
-    def send_tos(self, value):
-        cdef Section section
-        cdef uint8_t number = (
-            0 if value is None else <uint8_t>as_int(value, 0, 255, "send_tos"))
-        begin_section(&section, self)
-        self._send_tos = number
-        self.set_bit(SEND_TOS, value is not None)
-        end_section(&section)
-
-    @property
-    def send_options(self):
-        """IP options of the packet to be sent, or None."""
-        cdef Section section
-        cdef bytes options
-        begin_section(&section, self)
-        options = self._send_options
-        end_section(&section)
-        return options
-
-    @send_options.setter
-    def send_options(self, value):
-        cdef Section section
-        cdef bytes options = as_options(value, "send_options")
-        begin_section(&section, self)
-        self._send_options = options
-        end_section(&section)
-
-    cdef int set_bit(self, uint32_t bit, bint on) noexcept:
-        """Note that a program set an attribute, to a value or to None."""
-        self.present = self.present | bit if on else self.present & ~bit
-        self.from_kernel &= ~bit
-        return 0
 
     def reply(self, interface=None):
         """The control message that answers from the address that was asked.
@@ -869,13 +555,40 @@ cdef size_t encode_for(const System *by, ControlMessage cm, unsigned char *out) 
     return encode_by(by, cm, out, True)
 
 
-cdef PyMemberDef TTL_FIELD, IFINDEX_FIELD
-cdef ControlMessage _any = ControlMessage()
-TTL_FIELD = object_field(b"ttl", ttl_offset(_any), b"Received TTL, 0-255; 0 when none came.")
-IFINDEX_FIELD = object_field(
-    b"ifindex", ifindex_offset(_any), b"Index of the interface, 0 when none.")
-expose_field(ControlMessage, &TTL_FIELD)
-expose_field(ControlMessage, &IFINDEX_FIELD)
+cdef ControlMessage _any = ControlMessage.__new__(ControlMessage)
+
+
+cdef int field(Kind kind, const char *name, const void *place, uint32_t bit, const char *doc,
+               bint is_none_at_0=False) except -1:
+    cdef Presence noted
+    noted.present = &_any.present
+    noted.received = &_any.from_kernel
+    return add_field(_any, kind, name, place, &noted, bit, is_none_at_0, doc)
+
+
+expose_object(_any, b"ttl", ttl_of(_any), b"Received TTL, 0-255; 0 when none came.")
+expose_object(_any, b"ifindex", ifindex_of(_any), b"Index of the interface, 0 when none.")
+field(ADDRESS, b"src", &_any._src, SRC, b"The sender, or the source address to send from.")
+field(ADDRESS, b"dst", &_any._dst, DST, b"Destination in the received packet's header.")
+field(OCTET, b"tos", &_any._tos, TOS, b"Received type of service, 0-255, or None.")
+field(ADDRESS, b"spec_dst", &_any._spec_dst, SPEC_DST,
+      b"The local address that the packet was for.")
+field(LONG, b"timestamp", &_any._timestamp, TIMESTAMP,
+      b"Arrival in nanoseconds of the realtime clock, or None.")
+field(WORD, b"drops", &_any._drops, DROPS,
+      b"Datagrams that the socket lost so far, modulo 2**32, or None.")
+field(ENDPOINT, b"original_dst", &_any._original_addr, ORIGINAL_DST,
+      b"``(host, port)`` before redirection, or None.")
+field(OPTIONS_BYTES, b"options", options_of(_any), 0,
+      b"IP options of the received packet, or None.")
+field(SHORT, b"segment_size", &_any._segment_size, SEGMENT_SIZE,
+      b"Size in bytes of the datagrams that one buffer holds, or None.", is_none_at_0=True)
+field(OCTET, b"send_ttl", &_any._send_ttl, SEND_TTL,
+      b"TTL of the packet to be sent, 1-255, or None for the socket's own.", is_none_at_0=True)
+field(OCTET, b"send_tos", &_any._send_tos, SEND_TOS,
+      b"Type of service of the packet to be sent, 0-255, or None for the socket's own.")
+field(OPTIONS_BYTES, b"send_options", send_options_of(_any), 0,
+      b"IP options of the packet to be sent, or None.")
 
 
 def rebuild(values, uint32_t from_kernel):
@@ -898,17 +611,3 @@ cdef bint answers_to(uint32_t sender, uint32_t dst, uint32_t spec_dst,
     if dst != 0 and spec_dst != 0 and dst != spec_dst:
         return True
     return ntohl(sender) >> 16 == 0xA9FE
-
-
-cdef bytes as_options(object value, str name):
-    """IP options as bytes, None when there are none."""
-    cdef Py_buffer view
-    if value is None:
-        return None
-    get_buffer(value, &view, False, name)
-    try:
-        if view.len > 40:
-            raise ValueError(f"{name} must be at most 40 bytes long, not {view.len}")
-        return PyBytes_FromStringAndSize(<char *>view.buf, view.len) if view.len else None
-    finally:
-        PyBuffer_Release(&view)

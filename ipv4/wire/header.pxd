@@ -19,8 +19,7 @@ cdef class Header:
         int32_t _checksum
         uint32_t _src  # network order, as the other addresses in C here
         uint32_t _dst
-        bint has_src
-        bint has_dst
+        uint32_t present  # which of the two there is
         uint32_t options_len
         bytes long_options  # only options that a program set too long to marshal
         unsigned char short_options[40]

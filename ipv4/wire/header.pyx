@@ -6,9 +6,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
-from .address cimport address_object, address_text, as_address
+from .address cimport address_text, as_address
 from .arguments cimport ZERO, as_int, get_buffer, shown
 from .checksum cimport finish_sum, sum_words
+from .fields cimport ADDRESS, INTEGER, Kind, Presence, add_field
 from ..libc.socket cimport htons, ntohs
 from ..libc.threads cimport (
     FREE_THREADED,
@@ -36,6 +37,11 @@ cdef enum Form:
     WIRE = 0
     HOST_ORDER = 1
     HOST_ORDER_WITHOUT_HEADER = 2
+
+cdef enum:
+    # Which addresses a header has.
+    SRC = 1
+    DST = 2
 
 FORMATS = {
     "wire": WIRE,
@@ -191,7 +197,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             begin_section(&section, self)
             self._tos = self._total_len = self._id = self._flags = self._frag_off = 0
             self._ttl = self._protocol = self._checksum = 0
-            self._src = self._dst = self.options_len = 0
+            self._src = self._dst = self.options_len = self.present = 0
             self.long_options = None
             end_section(&section)
         self._version = 4
@@ -216,61 +222,16 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             self._protocol = as_int(protocol, INT32_MIN, INT32_MAX, "protocol")
         if checksum is not ZERO:
             self._checksum = as_int(checksum, INT32_MIN, INT32_MAX, "checksum")
-        self.has_src = src is not None
-        if self.has_src:
+        if src is not None:
             as_address(src, &self._src, "src")
-        self.has_dst = dst is not None
-        if self.has_dst:
+            self.present |= SRC
+        if dst is not None:
             as_address(dst, &self._dst, "dst")
+            self.present |= DST
         if options is not b"":
             self.options = options
 
-    # Fields
-
-    @property
-    def version(self):
-        """Protocol version, 4."""
-        return load_i32(&self._version)
-
-    @version.setter
-    def version(self, value):
-        store_i32(&self._version, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "version"))
-
-    @property
-    def len(self):
-        """Length of the header in bytes."""
-        return load_i32(&self._len)
-
-    @len.setter
-    def len(self, value):
-        store_i32(&self._len, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "len"))
-
-    @property
-    def tos(self):
-        """Type of service, 0-255."""
-        return load_i32(&self._tos)
-
-    @tos.setter
-    def tos(self, value):
-        store_i32(&self._tos, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "tos"))
-
-    @property
-    def total_len(self):
-        """Length of header and payload in bytes, 0-65535."""
-        return load_i32(&self._total_len)
-
-    @total_len.setter
-    def total_len(self, value):
-        store_i32(&self._total_len, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "total_len"))
-
-    @property
-    def id(self):
-        """Identification, 0-65535."""
-        return load_i32(&self._id)
-
-    @id.setter
-    def id(self, value):
-        store_i32(&self._id, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "id"))
+    # Attributes that are no plain value; the others stand in the table below
 
     @property
     def flags(self):
@@ -280,88 +241,6 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
     @flags.setter
     def flags(self, value):
         store_i32(&self._flags, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "flags"))
-
-    @property
-    def frag_off(self):
-        """Fragment offset in units of 8 bytes, 0-8191."""
-        return load_i32(&self._frag_off)
-
-    @frag_off.setter
-    def frag_off(self, value):
-        store_i32(&self._frag_off, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "frag_off"))
-
-    @property
-    def ttl(self):
-        """Time to live in hops, 0-255."""
-        return load_i32(&self._ttl)
-
-    @ttl.setter
-    def ttl(self, value):
-        store_i32(&self._ttl, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "ttl"))
-
-    @property
-    def protocol(self):
-        """Protocol of the payload, 0-255 (IANA's registry)."""
-        return load_i32(&self._protocol)
-
-    @protocol.setter
-    def protocol(self, value):
-        store_i32(&self._protocol, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "protocol"))
-
-    @property
-    def checksum(self):
-        """Header checksum, 0-65535."""
-        return load_i32(&self._checksum)
-
-    @checksum.setter
-    def checksum(self, value):
-        store_i32(&self._checksum, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "checksum"))
-
-    @property
-    def src(self):
-        """Source address, or None."""
-        cdef Section section
-        cdef uint32_t address
-        cdef bint present
-        begin_section(&section, self)
-        address = self._src
-        present = self.has_src
-        end_section(&section)
-        return address_object(address) if present else None
-
-    @src.setter
-    def src(self, value):
-        cdef Section section
-        cdef uint32_t address = 0
-        if value is not None:
-            as_address(value, &address, "src")
-        begin_section(&section, self)
-        self._src = address
-        self.has_src = value is not None
-        end_section(&section)
-
-    @property
-    def dst(self):
-        """Destination address, or None."""
-        cdef Section section
-        cdef uint32_t address
-        cdef bint present
-        begin_section(&section, self)
-        address = self._dst
-        present = self.has_dst
-        end_section(&section)
-        return address_object(address) if present else None
-
-    @dst.setter
-    def dst(self, value):
-        cdef Section section
-        cdef uint32_t address = 0
-        if value is not None:
-            as_address(value, &address, "dst")
-        begin_section(&section, self)
-        self._dst = address
-        self.has_dst = value is not None
-        end_section(&section)
 
     @property
     def options(self):
@@ -473,8 +352,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         self._checksum = (data[10] << 8) | data[11]
         memcpy(&self._src, data + 12, 4)
         memcpy(&self._dst, data + 16, 4)
-        self.has_src = True
-        self.has_dst = True
+        self.present = SRC | DST
         return NULL
 
     def marshal(self, format=None):
@@ -510,7 +388,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             or self._frag_off & ~0x1FFF
             or self._flags & ~7
             or self._len < 20
-            or not self.has_dst
+            or not self.present & DST
             or self.options_len & ~0x3C
             or self.options_len > MAX_OPTIONS
         ):
@@ -643,9 +521,8 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             and one._ttl == o._ttl
             and one._protocol == o._protocol
             and one._checksum == o._checksum
-            and one.has_src == o.has_src
+            and one.present == o.present
             and one._src == o._src
-            and one.has_dst == o.has_dst
             and one._dst == o._dst
             and one.options_len == o.options_len
             and memcmp(one.options_data(), o.options_data(), one.options_len) == 0
@@ -658,8 +535,8 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         return Header, (
             still._version, still._len, still._tos, still._total_len, still._id, int(still._flags),
             still._frag_off, still._ttl, still._protocol, still._checksum,
-            None if not still.has_src else address_text(still._src),
-            None if not still.has_dst else address_text(still._dst),
+            address_text(still._src) if still.present & SRC else None,
+            address_text(still._dst) if still.present & DST else None,
             still.options,
         )
 
@@ -677,8 +554,8 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             f" total_len={still._total_len}, id={still._id:#x}, flags={still._flags},"
             f" frag_off={still._frag_off}, ttl={still._ttl}, protocol={still._protocol},"
             f" checksum={still._checksum:#x},"
-            f" src={address_text(still._src) if still.has_src else None!r},"
-            f" dst={address_text(still._dst) if still.has_dst else None!r},"
+            f" src={address_text(still._src) if still.present & SRC else None!r},"
+            f" dst={address_text(still._dst) if still.present & DST else None!r},"
             f" options={still.options!r})"
         )
 
@@ -689,8 +566,8 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             f" totallen={still._total_len} id={still._id:#x} flags={still._flags:#x}"
             f" fragoff={still._frag_off:#x} ttl={still._ttl} proto={still._protocol}"
             f" cksum={still._checksum:#x}"
-            f" src={address_text(still._src) if still.has_src else '<nil>'}"
-            f" dst={address_text(still._dst) if still.has_dst else '<nil>'}"
+            f" src={address_text(still._src) if still.present & SRC else '<nil>'}"
+            f" dst={address_text(still._dst) if still.present & DST else '<nil>'}"
         )
 
 
@@ -714,10 +591,35 @@ cdef Header at_once(Header header):
     copy._checksum = header._checksum
     copy._src = header._src
     copy._dst = header._dst
-    copy.has_src = header.has_src
-    copy.has_dst = header.has_dst
+    copy.present = header.present
     copy.options_len = header.options_len
     copy.long_options = header.long_options
     memcpy(copy.short_options, header.short_options, sizeof(header.short_options))
     end_section(&section)
     return copy
+
+
+cdef Header _any = Header.__new__(Header)
+
+
+cdef int field(Kind kind, const char *name, const void *place, uint32_t bit,
+               const char *doc) except -1:
+    cdef Presence noted
+    noted.present = &_any.present
+    noted.received = NULL
+    return add_field(_any, kind, name, place, &noted, bit, False, doc)
+
+
+field(INTEGER, b"version", &_any._version, 0, b"Protocol version, 4.")
+field(INTEGER, b"len", &_any._len, 0, b"Length of the header in bytes.")
+field(INTEGER, b"tos", &_any._tos, 0, b"Type of service, 0-255.")
+field(INTEGER, b"total_len", &_any._total_len, 0,
+      b"Length of header and payload in bytes, 0-65535.")
+field(INTEGER, b"id", &_any._id, 0, b"Identification, 0-65535.")
+field(INTEGER, b"frag_off", &_any._frag_off, 0, b"Fragment offset in units of 8 bytes, 0-8191.")
+field(INTEGER, b"ttl", &_any._ttl, 0, b"Time to live in hops, 0-255.")
+field(INTEGER, b"protocol", &_any._protocol, 0,
+      b"Protocol of the payload, 0-255 (IANA's registry).")
+field(INTEGER, b"checksum", &_any._checksum, 0, b"Header checksum, 0-65535.")
+field(ADDRESS, b"src", &_any._src, SRC, b"Source address, or None.")
+field(ADDRESS, b"dst", &_any._dst, DST, b"Destination address, or None.")

@@ -1,0 +1,1 @@
+# Nothing of Python's: what stands here are C functions.
