@@ -2,7 +2,7 @@
 
 An option of the class tables below becomes a property of the conns that inherit the table, a
 keyword of their openers, a line of `features()` and of ``ipv4 doctor``. Adding one is adding its
-number to libc/options.h, and a row here.
+number to libc/numbers.h, and a row here.
 """
 
 import errno
@@ -37,7 +37,7 @@ class Option(property):
     Parameters
     ----------
     kernel_name : str
-        As libc/options.h, ip(7), socket(7) or udp(7) has it.
+        As libc/numbers.h, ip(7), socket(7) or udp(7) has it.
     doc : str
         The property's docstring; where to read on, since when and the privilege are added to it.
     use : str

@@ -9,6 +9,7 @@ from .constants import ControlFlags
 from .engine.message import Message
 from .filtering import ICMPFilter
 from .options import rows
+from .wire.cmsg import RECEIVE_OPTIONS
 from .wire.control import ControlMessage
 
 __all__ = ["features"]
@@ -190,28 +191,12 @@ FEATURES = {
     "raw sockets": Feature(_raw_sockets, "RawConn and PacketConn.ip", "CAP_NET_RAW"),
     # Its error tells by itself what it takes.
     "ping sockets": Feature(_ping, "PacketConn.ping: echo requests without privilege", ""),
-    "receive TTL": Feature(_control(ControlFlags.TTL), "ControlFlags.TTL", "Linux 2.2"),
-    "receive destination and interface": Feature(
-        _control(ControlFlags.DST | ControlFlags.INTERFACE),
-        "ControlFlags.DST and INTERFACE",
-        "Linux 2.2",
-    ),
-    "receive TOS": Feature(
-        _control(ControlFlags.TOS), "ControlFlags.TOS, ECN marks among it", "Linux 2.2"
-    ),
-    "receive timestamps": Feature(
-        _control(ControlFlags.TIMESTAMP), "ControlFlags.TIMESTAMP", "Linux 2.6.22"
-    ),
-    "receive drop counter": Feature(
-        _control(ControlFlags.DROPS), "ControlFlags.DROPS", "Linux 2.6.33"
-    ),
-    "receive original destination": Feature(
-        _control(ControlFlags.ORIGINAL_DST), "ControlFlags.ORIGINAL_DST", "Linux 2.6.29"
-    ),
-    "receive options": Feature(_control(ControlFlags.OPTIONS), "ControlFlags.OPTIONS", "Linux 2.2"),
-    "receive coalesced segments (UDP_GRO)": Feature(
-        _control(ControlFlags.SEGMENT_SIZE), "ControlFlags.SEGMENT_SIZE", "Linux 5.0"
-    ),
+    **{
+        feature: Feature(
+            _control(flags), f"ControlFlags.{ControlFlags(flags).name}", f"Linux {since}"
+        )
+        for flags, _, _, _, _, _, since, feature in RECEIVE_OPTIONS
+    },
     "send TTL per packet": Feature(_send(send_ttl=1), "ControlMessage.send_ttl", "Linux 3.13"),
     "send TOS per packet": Feature(_send(send_tos=1), "ControlMessage.send_tos", "Linux 3.13"),
     "send options per packet": Feature(

@@ -1,4 +1,4 @@
-"""The socket options by name, as libc/options.h lists them: number, level, and since when."""
+"""The socket options by name, as libc/numbers.h lists them: number, level, and since when."""
 
 cdef extern from *:
     """

@@ -124,10 +124,8 @@ cdef class Transfer(Endpoint):
 
         Notes
         -----
-        None of it takes a privilege. TTL (IP_RECVTTL), SRC, DST and INTERFACE (IP_PKTINFO), TOS
-        (IP_RECVTOS) and OPTIONS (IP_RECVOPTS) are there since Linux 2.2, TIMESTAMP
-        (SO_TIMESTAMPNS) since 2.6.22, ORIGINAL_DST (IP_RECVORIGDSTADDR) since 2.6.29, DROPS
-        (SO_RXQ_OVFL) since 2.6.33, SEGMENT_SIZE (UDP_GRO) since 5.0.
+        None of it takes a privilege. Each member of `ControlFlags` tells the option that it stands
+        for, and since when Linux has it.
         """
         cdef uint32_t asked = <uint32_t>as_int(flags, 0, ALL_FLAGS, "flags")
         cdef uint32_t wanted, bits
@@ -137,7 +135,7 @@ cdef class Transfer(Endpoint):
         # Flags, options and what they bring are one state: another thread changes it afterwards.
         with critical_section(self):
             wanted = self._control_flags | asked if wished else self._control_flags & ~asked
-            for mask, level, option, name, _, _, _ in RECEIVE_OPTIONS:
+            for mask, level, option, name, *_ in RECEIVE_OPTIONS:
                 bits = mask
                 if not asked & bits:
                     continue

@@ -1,6 +1,6 @@
 /* What this system lacks, said once.
  *
- * Every socket option has a name with OPT_ before it (options.h), whose value is -1 where the system
+ * Every socket option has a name with OPT_ before it (numbers.h), whose value is -1 where the system
  * has none; the door to setsockopt (engine/sockopt.pyx) turns that into NotImplementedError. Likewise the calls: where the build found no recvmmsg, sendmmsg,
  * eventfd or epoll (config.h), the functions below do the same with what POSIX has. Nothing above
  * this header asks which system it is on. */
@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "options.h"
+#include "numbers.h"
 
 #if HAVE_LINUX_FILTER_H
 #include <linux/filter.h>

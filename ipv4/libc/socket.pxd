@@ -168,7 +168,7 @@ cdef extern from "compat.h" nogil:
     int64_t monotonic_ns "ipv4_monotonic"()
     int64_t coarse_ns "ipv4_monotonic_coarse"()
 
-    # options.h: the kernel's number of each option, -1 where this system has none
+    # numbers.h: the kernel's number of each option, -1 where this system has none
     int IP_TOS "OPT_IP_TOS"
     int IP_TTL "OPT_IP_TTL"
     int IP_HDRINCL "OPT_IP_HDRINCL"

@@ -1,64 +1,11 @@
-/* The control messages of each system: how they are laid out, and what they are called.
- *
- * A system is a list of numbers. Those of the one that this is compiled for are what its headers
- * say; the others are written down from theirs (LP64), so that reading and writing can be tested
- * for them anywhere. Compiled for one that is written down, the two lists have to agree.
- *
- *   word, align       bytes of the length, and what headers and data are padded to; musl's cmsg_len
- *                     is narrower than the kernel's, with padding beside it
- *   packet_info       type of a message that tells interface and addresses, and is told them; its
- *                     size, and where in it index, source and destination stand (source where the
- *                     destination stands: there is but one address)
- *   dst, link         types of an address and of a sockaddr_dl, where there is no packet_info
- *   source            type of the address that a packet leaves from, likewise
- *   ttl, tos, ...     types of what is received
- *   send_...          types of what is sent, in which a system may differ
- *
- * -1 stands for what a system has not. Darwin, FreeBSD and NetBSD tell a TTL as one byte of type
- * IP_RECVTTL, Linux as an int of type IP_TTL; both are read in either size. */
+/* Control messages, made from the rows of numbers.h: what each system calls them, what is read of
+ * them, and what is written. */
 #ifndef IPV4_SYSTEMS_H
 #define IPV4_SYSTEMS_H
 
 #include "compat.h"
 
 #include <stddef.h>
-
-/* Linux, 64 bits: <linux/socket.h>, <linux/in.h>, ip(7), udp(7). */
-#define IPV4_LINUX(F)                                                                        \
-  F(word, 8) F(align, 8) F(level_socket, 1) F(level_udp, 17)                                 \
-  F(packet_info, 8) F(info_size, 12) F(info_index, 0) F(info_source, 4) F(info_dst, 8)       \
-  F(dst, -1) F(link, -1) F(source, -1)                                                       \
-  F(ttl, 2) F(tos, 1) F(options, 6) F(original_dst, 20) F(error, 11)                         \
-  F(timestamp, 35) F(timestamping, 37) F(drops, 40) F(segments, 104)                         \
-  F(send_ttl, 2) F(send_tos, 1) F(send_options, 7) F(send_segments, 103)
-
-/* macOS: <netinet/in.h>, <sys/socket.h>; ip(4). All is padded to 4 bytes. */
-#define IPV4_DARWIN(F)                                                                       \
-  F(word, 4) F(align, 4) F(level_socket, 0xffff) F(level_udp, 17)                            \
-  F(packet_info, 26) F(info_size, 12) F(info_index, 0) F(info_source, 4) F(info_dst, 8)      \
-  F(dst, 7) F(link, 20) F(source, -1)                                                        \
-  F(ttl, 24) F(tos, 27) F(options, 5) F(original_dst, -1) F(error, -1)                       \
-  F(timestamp, -1) F(timestamping, -1) F(drops, -1) F(segments, -1)                          \
-  F(send_ttl, 4) F(send_tos, 3) F(send_options, 8) F(send_segments, -1)
-
-/* FreeBSD: <netinet/in.h>, <sys/socket.h>; ip(4). No message names the interface to leave by. */
-#define IPV4_FREEBSD(F)                                                                      \
-  F(word, 4) F(align, 8) F(level_socket, 0xffff) F(level_udp, 17)                            \
-  F(packet_info, -1) F(info_size, 12) F(info_index, 0) F(info_source, 4) F(info_dst, 8)      \
-  F(dst, 7) F(link, 20) F(source, 7)                                                         \
-  F(ttl, 65) F(tos, 68) F(options, 5) F(original_dst, 27) F(error, -1)                       \
-  F(timestamp, -1) F(timestamping, -1) F(drops, -1) F(segments, -1)                          \
-  F(send_ttl, 4) F(send_tos, 3) F(send_options, 8) F(send_segments, -1)
-
-/* NetBSD on x86-64: <netinet/in.h>, <sys/socket.h>; ip(4). in_pktinfo has one address, and stands
- * the other way around. */
-#define IPV4_NETBSD(F)                                                                       \
-  F(word, 4) F(align, 8) F(level_socket, 0xffff) F(level_udp, 17)                            \
-  F(packet_info, 25) F(info_size, 8) F(info_index, 4) F(info_source, 0) F(info_dst, 0)       \
-  F(dst, 7) F(link, 20) F(source, 7)                                                         \
-  F(ttl, 23) F(tos, -1) F(options, 5) F(original_dst, -1) F(error, -1)                       \
-  F(timestamp, -1) F(timestamping, -1) F(drops, -1) F(segments, -1)                          \
-  F(send_ttl, 4) F(send_tos, 3) F(send_options, 8) F(send_segments, -1)
 
 /* Other systems have each name or not; Linux has these types whatever its headers' age. */
 #ifdef IP_RECVDSTADDR
@@ -94,65 +41,219 @@
 #define IPV4_TOS_TYPE OPT_IP_RECVTOS
 #endif
 
-#define IPV4_HERE(F)                                                                         \
-  F(word, (int)offsetof(struct cmsghdr, cmsg_level))                                         \
-  F(align, (int)(CMSG_SPACE(1) - CMSG_SPACE(0)))                                             \
-  F(level_socket, SOL_SOCKET) F(level_udp, SOL_UDP)                                          \
-  F(packet_info, OPT_IP_PKTINFO) F(info_size, (int)sizeof(struct in_pktinfo))                \
-  F(info_index, (int)offsetof(struct in_pktinfo, ipi_ifindex))                               \
-  F(info_source, (int)offsetof(struct in_pktinfo, ipi_spec_dst))                             \
-  F(info_dst, (int)offsetof(struct in_pktinfo, ipi_addr))                                    \
-  F(dst, IPV4_RECVDSTADDR) F(link, IPV4_RECVIF) F(source, IPV4_SENDSRCADDR)                  \
-  F(ttl, IPV4_TTL_TYPE) F(tos, IPV4_TOS_TYPE) F(options, OPT_IP_RECVOPTS)                    \
-  F(original_dst, OPT_IP_RECVORIGDSTADDR) F(error, OPT_IP_RECVERR)                           \
-  F(timestamp, OPT_SCM_TIMESTAMPNS) F(timestamping, OPT_SCM_TIMESTAMPING)                    \
-  F(drops, OPT_SO_RXQ_OVFL) F(segments, OPT_UDP_GRO)                                         \
-  F(send_ttl, OPT_IP_TTL) F(send_tos, OPT_IP_TOS) F(send_options, OPT_IP_RETOPTS)            \
-  F(send_segments, OPT_UDP_SEGMENT)
-
-struct ipv4_system {
-#define IPV4_FIELD(name, value) int name;
-  IPV4_HERE(IPV4_FIELD)
-#undef IPV4_FIELD
+/* RFC 791 section 3.1. */
+struct ipv4_ip_options {
+  unsigned char bytes[40];
 };
 
-#define IPV4_FIELD(name, value) .name = (value),
-static const struct ipv4_system ipv4_here = {IPV4_HERE(IPV4_FIELD)};
+/* --- The systems --------------------------------------------------------------------------------- */
+
+struct ipv4_system {
+#define IPV4_ROW(name, here, linux_, darwin, freebsd, netbsd) int name;
+  IPV4_MESSAGES(IPV4_ROW)
+#undef IPV4_ROW
+};
+
+static const struct ipv4_system ipv4_here = {
+#define IPV4_ROW(name, here, linux_, darwin, freebsd, netbsd) .name = (here),
+  IPV4_MESSAGES(IPV4_ROW)
+#undef IPV4_ROW
+};
+
 struct ipv4_named_system {
   const char *name;
   struct ipv4_system numbers;
 };
+
+#define IPV4_LINUX(name, here, linux_, darwin, freebsd, netbsd) .name = (linux_),
+#define IPV4_DARWIN(name, here, linux_, darwin, freebsd, netbsd) .name = (darwin),
+#define IPV4_FREEBSD(name, here, linux_, darwin, freebsd, netbsd) .name = (freebsd),
+#define IPV4_NETBSD(name, here, linux_, darwin, freebsd, netbsd) .name = (netbsd),
 static const struct ipv4_named_system ipv4_systems[] = {
-  {"linux", {IPV4_LINUX(IPV4_FIELD)}},
-  {"darwin", {IPV4_DARWIN(IPV4_FIELD)}},
-  {"freebsd", {IPV4_FREEBSD(IPV4_FIELD)}},
-  {"netbsd", {IPV4_NETBSD(IPV4_FIELD)}},
+  {"linux", {IPV4_MESSAGES(IPV4_LINUX)}},
+  {"darwin", {IPV4_MESSAGES(IPV4_DARWIN)}},
+  {"freebsd", {IPV4_MESSAGES(IPV4_FREEBSD)}},
+  {"netbsd", {IPV4_MESSAGES(IPV4_NETBSD)}},
 };
-#undef IPV4_FIELD
+#undef IPV4_LINUX
+#undef IPV4_DARWIN
+#undef IPV4_FREEBSD
+#undef IPV4_NETBSD
 enum { IPV4_SYSTEMS = sizeof ipv4_systems / sizeof ipv4_systems[0] };
 
+/* Compiled for one that is written down, the two have to agree. */
 #if defined(__linux__) && defined(__x86_64__) && defined(__LP64__)
-#define IPV4_WRITTEN IPV4_LINUX
+#define IPV4_WRITTEN(linux_, darwin, freebsd, netbsd) (linux_)
 #elif defined(__APPLE__)
-#define IPV4_WRITTEN IPV4_DARWIN
+#define IPV4_WRITTEN(linux_, darwin, freebsd, netbsd) (darwin)
 #elif defined(__FreeBSD__) && defined(__LP64__)
-#define IPV4_WRITTEN IPV4_FREEBSD
+#define IPV4_WRITTEN(linux_, darwin, freebsd, netbsd) (freebsd)
 #elif defined(__NetBSD__) && defined(__x86_64__)
-#define IPV4_WRITTEN IPV4_NETBSD
+#define IPV4_WRITTEN(linux_, darwin, freebsd, netbsd) (netbsd)
 #endif
 #ifdef IPV4_WRITTEN
-enum {
-#define IPV4_FIELD(name, value) IPV4_HERE_##name = (value),
-  IPV4_HERE(IPV4_FIELD)
-#undef IPV4_FIELD
-#define IPV4_FIELD(name, value) IPV4_WRITTEN_##name = (value),
-  IPV4_WRITTEN(IPV4_FIELD)
-#undef IPV4_FIELD
-};
-#define IPV4_FIELD(name, value)                                                              \
-  _Static_assert(IPV4_HERE_##name == IPV4_WRITTEN_##name, "the headers say otherwise: " #name);
-IPV4_HERE(IPV4_FIELD)
-#undef IPV4_FIELD
+#define IPV4_ROW(name, here, linux_, darwin, freebsd, netbsd)                                \
+  _Static_assert((here) == IPV4_WRITTEN(linux_, darwin, freebsd, netbsd),                    \
+                 "the headers say otherwise: " #name);
+IPV4_MESSAGES(IPV4_ROW)
+#undef IPV4_ROW
 #endif
+
+/* --- Flags --------------------------------------------------------------------------------------- */
+
+struct ipv4_flag {
+  int flags;
+  const char *option;
+  size_t space; /* bytes of control data that it brings */
+  const char *attributes, *feature;
+};
+
+static const struct ipv4_flag ipv4_flags[] = {
+#define IPV4_ROW(flags, option, type, attributes, feature)                                   \
+  {flags, #option, CMSG_SPACE(sizeof(type)), attributes, feature},
+  IPV4_FLAGS(IPV4_ROW)
+#undef IPV4_ROW
+};
+
+enum {
+  IPV4_FLAG_ROWS = sizeof ipv4_flags / sizeof ipv4_flags[0],
+#define IPV4_ROW(flags, option, type, attributes, feature) | (flags)
+  IPV4_ALL_FLAGS = 0 IPV4_FLAGS(IPV4_ROW)
+#undef IPV4_ROW
+};
+
+/* --- Attributes ---------------------------------------------------------------------------------- */
+
+/* Which of them hold a value: those that are more than a number, then the numbers. */
+enum {
+  IPV4_BIT_TTL,
+  IPV4_BIT_INTERFACE,
+  IPV4_BIT_DST,
+  IPV4_BIT_SPEC_DST,
+  IPV4_BIT_ORIGINAL_DST,
+  IPV4_BIT_OPTIONS,
+  IPV4_BIT_SRC,
+  IPV4_BIT_EXTRA,
+#define IPV4_ROW(attribute, field, ...) IPV4_BIT_##attribute,
+  IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+    IPV4_BITS
+};
+_Static_assert(IPV4_BITS <= 31, "the bits of attributes stand in an int");
+enum {
+  IPV4_HAS_TTL = 1 << IPV4_BIT_TTL,
+  IPV4_HAS_INTERFACE = 1 << IPV4_BIT_INTERFACE,
+  IPV4_HAS_DST = 1 << IPV4_BIT_DST,
+  IPV4_HAS_SPEC_DST = 1 << IPV4_BIT_SPEC_DST,
+  IPV4_HAS_ORIGINAL_DST = 1 << IPV4_BIT_ORIGINAL_DST,
+  IPV4_HAS_OPTIONS = 1 << IPV4_BIT_OPTIONS,
+  IPV4_HAS_SRC = 1 << IPV4_BIT_SRC,
+  IPV4_HAS_EXTRA = 1 << IPV4_BIT_EXTRA,
+#define IPV4_ROW(attribute, field, ...) IPV4_HAS_##attribute = 1 << IPV4_BIT_##attribute,
+  IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+};
+
+/* What control bytes tell, as C values; what is absent is 0. */
+struct ipv4_told {
+#define IPV4_ROW(attribute, field, type) type field;
+  IPV4_RECEIVED(IPV4_ROW)
+#undef IPV4_ROW
+  uint8_t ttl, options_size;
+  uint16_t original_port;
+  uint32_t present; /* IPV4_HAS_... */
+  int32_t ifindex;
+  uint32_t dst, spec_dst, original_addr;
+  /* Into the buffer that was read; NULL when absent. */
+  const unsigned char *options;
+  const unsigned char *error; /* IP_RECVERR's sock_extended_err and what follows it */
+  size_t error_size;
+  size_t unknown_space; /* that the messages without an attribute take */
+};
+
+/* Reads a message that is one number, never below 0; 0 if it is not one of those. */
+static inline int ipv4_read_number(const struct ipv4_system *by, int level, int type,
+                                   const unsigned char *body, size_t size,
+                                   struct ipv4_told *told) {
+#define IPV4_ROW(attribute, field, level_of, message, written, least, most)                  \
+  if (type == by->message && level == by->level_of && by->message >= 0) {                    \
+    written value;                                                                           \
+    int64_t number = -1;                                                                     \
+    if (size >= sizeof value) {                                                              \
+      memcpy(&value, body, sizeof value);                                                    \
+      number = value;                                                                        \
+    }                                                                                        \
+    if (number >= (least) && number <= (most)) {                                             \
+      told->field = number;                                                                  \
+      told->present |= IPV4_HAS_##attribute;                                                 \
+    }                                                                                        \
+    return 1;                                                                                \
+  }
+  IPV4_READ(IPV4_ROW)
+#undef IPV4_ROW
+  return 0;
+}
+
+/* The numbers of a ControlMessage. */
+struct ipv4_numbers {
+#define IPV4_ROW(attribute, field, type, ...) type field;
+  IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+};
+
+static inline void ipv4_take_numbers(struct ipv4_numbers *numbers, const struct ipv4_told *told) {
+#define IPV4_ROW(attribute, field, type)                                                     \
+  if (told->present & IPV4_HAS_##attribute) numbers->field = told->field;
+  IPV4_RECEIVED(IPV4_ROW)
+#undef IPV4_ROW
+}
+
+static inline int ipv4_same_numbers(const struct ipv4_numbers *one,
+                                    const struct ipv4_numbers *other) {
+#define IPV4_ROW(attribute, field, ...) && one->field == other->field
+  return 1 IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW);
+#undef IPV4_ROW
+}
+
+/* By its bit, which is known where this is compiled: a load, a store. */
+static inline int64_t ipv4_get_number(const struct ipv4_numbers *numbers, uint32_t bit) {
+  switch (bit) {
+#define IPV4_ROW(attribute, field, ...)                                                      \
+  case IPV4_HAS_##attribute: return (int64_t)numbers->field;
+    IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+  }
+  return 0;
+}
+
+static inline void ipv4_set_number(struct ipv4_numbers *numbers, uint32_t bit, int64_t value) {
+  switch (bit) {
+#define IPV4_ROW(attribute, field, type, ...)                                                \
+  case IPV4_HAS_##attribute: numbers->field = (type)value; break;
+    IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+  }
+}
+
+/* How a number is sent. */
+struct ipv4_sent {
+  uint32_t bit;
+  size_t field, size;    /* in ipv4_numbers */
+  size_t level, message; /* in ipv4_system */
+};
+
+static const struct ipv4_sent ipv4_sent[] = {
+#define IPV4_ROW(attribute, field, type, level, message)                                     \
+  {IPV4_HAS_##attribute, offsetof(struct ipv4_numbers, field), sizeof(type),                 \
+   offsetof(struct ipv4_system, level), offsetof(struct ipv4_system, message)},
+  IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+};
+enum {
+  IPV4_SENT_ROWS = sizeof ipv4_sent / sizeof ipv4_sent[0],
+#define IPV4_ROW(attribute, ...) | IPV4_HAS_##attribute
+  IPV4_SENT_BITS = 0 IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+};
 
 #endif

@@ -4,16 +4,58 @@ from libc.string cimport memcpy, memset
 from ..libc.socket cimport IPPROTO_IP
 
 cdef extern from "systems.h" nogil:
-    # The control messages of a system; -1 is a type that it has not.
+    # The control messages of a system, as numbers.h lists them; -1 is a type that it has not.
     struct System "ipv4_system":
         int word, align, level_socket, level_udp
         int packet_info, info_size, info_index, info_source, info_dst
         int dst, link, source
         int ttl, tos, options, original_dst, error
-        int timestamp, timestamping, drops, segments
+        int timestamp, timestamping
         int send_ttl, send_tos, send_options, send_segments
 
     const System HERE "ipv4_here"
+
+    enum:
+        ALL_FLAGS "IPV4_ALL_FLAGS"  # of ControlFlags
+
+    # Attributes that hold a value, a bit each. Received:
+    enum Attribute:
+        TTL "IPV4_HAS_TTL"
+        INTERFACE "IPV4_HAS_INTERFACE"
+        DST "IPV4_HAS_DST"
+        SPEC_DST "IPV4_HAS_SPEC_DST"
+        TOS "IPV4_HAS_TOS"
+        TIMESTAMP "IPV4_HAS_TIMESTAMP"
+        DROPS "IPV4_HAS_DROPS"
+        ORIGINAL_DST "IPV4_HAS_ORIGINAL_DST"
+        OPTIONS "IPV4_HAS_OPTIONS"
+        # Both ways
+        SRC "IPV4_HAS_SRC"
+        SEGMENT_SIZE "IPV4_HAS_SEGMENT_SIZE"
+        EXTRA "IPV4_HAS_EXTRA"
+        # Sent
+        SEND_TTL "IPV4_HAS_SEND_TTL"
+        SEND_TOS "IPV4_HAS_SEND_TOS"
+
+    # What control bytes tell, as C values; what is absent is 0.
+    struct Told "ipv4_told":
+        uint32_t present  # bits of Attribute
+        int32_t ifindex
+        uint32_t dst
+        uint32_t spec_dst
+        uint32_t drops
+        uint32_t original_addr
+        uint16_t original_port
+        uint16_t segment_size
+        uint8_t ttl
+        uint8_t tos
+        uint8_t options_size
+        int64_t timestamp
+        # Into the buffer that was read; NULL when absent.
+        const unsigned char *options
+        const unsigned char *error  # IP_RECVERR's sock_extended_err and what follows it
+        size_t error_size
+        size_t unknown_space  # that the messages without an attribute take
 
 cdef extern from "rooms.h":
     enum:
@@ -23,28 +65,7 @@ cdef extern from "rooms.h":
 
 
 cdef enum:
-    ALL_FLAGS = 1023  # of ControlFlags
     MAX_OPTIONS = 40  # bytes of IP options (RFC 791 section 3.1)
-
-
-cdef enum Attribute:
-    # Received
-    TTL = 1
-    INTERFACE = 2
-    DST = 4
-    SPEC_DST = 8
-    TOS = 16
-    TIMESTAMP = 32
-    DROPS = 64
-    ORIGINAL_DST = 128
-    OPTIONS = 256
-    # Both ways
-    SRC = 512
-    SEGMENT_SIZE = 1024
-    EXTRA = 2048
-    # Sent
-    SEND_TTL = 4096
-    SEND_TOS = 8192
 
 
 # The one walk over control messages, for whoever has control bytes to read.
@@ -110,27 +131,6 @@ cdef inline int step_by(const System *by, Walk *walk) noexcept nogil:
 cdef inline int step(Walk *walk) noexcept nogil:
     """`step_by` over control bytes of this system."""
     return step_by(&HERE, walk)
-
-
-# What control bytes tell, as C values; what is absent is 0.
-cdef struct Told:
-    uint32_t present  # bits of Attribute
-    int32_t ifindex
-    uint32_t dst
-    uint32_t spec_dst
-    uint32_t drops
-    uint32_t original_addr
-    uint16_t original_port
-    uint16_t segment_size
-    uint8_t ttl
-    uint8_t tos
-    uint8_t options_size
-    int64_t timestamp
-    # Into the buffer that was read; NULL when absent.
-    const unsigned char *options
-    const unsigned char *error  # IP_RECVERR's sock_extended_err and what follows it
-    size_t error_size
-    size_t unknown_space  # that the messages without an attribute take
 
 
 cdef inline size_t put_by(const System *by, unsigned char *out, int32_t level, int32_t kind,

@@ -25,51 +25,68 @@ from libc.stdint cimport (
 from libc.string cimport memcpy, memset
 
 from .arguments cimport as_int, get_buffer
-from ..libc cimport socket as c
 from ..libc.socket cimport (
     CMSG_LEN,
     CMSG_SPACE,
     IPPROTO_IP,
-    SOL_SOCKET,
     cmsghdr,
     in_pktinfo,
     sockaddr_in,
     timespec,
 )
 
-cdef extern from "systems.h":
+from ..engine.kernel import KERNEL, LEVEL, SINCE
+
+cdef extern from "systems.h" nogil:
     enum:
         RECVDSTADDR "IPV4_RECVDSTADDR"
         RECVIF "IPV4_RECVIF"
         RECVPKTINFO "IPV4_RECVPKTINFO"
         LINK_SIZE "IPV4_LINK_SIZE"  # of a sockaddr_dl with a long name
+        FLAG_ROWS "IPV4_FLAG_ROWS"
+
+    struct FlagRow "ipv4_flag":
+        int flags
+        const char *option
+        size_t space
+        const char *attributes
+        const char *feature
+
+    const FlagRow *flag_rows "ipv4_flags"
+    bint read_number "ipv4_read_number"(
+        const System *by, int level, int type, const unsigned char *body, size_t size, Told *told)
 
 cdef enum:
     MAX_EXTRA = 1 << 20  # Linux caps all of a message's control data far below this (optmem_max)
 
 
-# What `ControlFlags` ask for: flags, level, option, the option's name, bytes of control data that
-# it brings, attributes that it fills, and the Linux that brought it. None takes a privilege.
-# Systems without IP_PKTINFO tell destination and interface apart, the sender by its address alone.
-RECEIVE_OPTIONS = (
-    (1, IPPROTO_IP, c.IP_RECVTTL, "IP_RECVTTL", CMSG_SPACE(sizeof(int)), ("ttl",), "2.2"),
-    *((
-        (4, IPPROTO_IP, RECVDSTADDR, "IP_RECVDSTADDR", CMSG_SPACE(sizeof(uint32_t)), ("dst",), ""),
-        (8, IPPROTO_IP, RECVIF, "IP_RECVIF", CMSG_SPACE(LINK_SIZE), ("ifindex",), ""),
-    ) if HERE.packet_info < 0 and RECVDSTADDR >= 0 else (
-        (2 | 4 | 8, IPPROTO_IP, RECVPKTINFO, "IP_PKTINFO", CMSG_SPACE(sizeof(in_pktinfo)),
-         ("dst", "spec_dst", "ifindex"), "2.2"),
-    )),
-    (16, IPPROTO_IP, c.IP_RECVTOS, "IP_RECVTOS", CMSG_SPACE(1), ("tos", "ecn"), "2.2"),
-    (32, SOL_SOCKET, c.SO_TIMESTAMPNS, "SO_TIMESTAMPNS", CMSG_SPACE(sizeof(timespec)),
-     ("timestamp",), "2.6.22"),
-    (64, SOL_SOCKET, c.SO_RXQ_OVFL, "SO_RXQ_OVFL", CMSG_SPACE(sizeof(uint32_t)), ("drops",),
-     "2.6.33"),
-    (128, IPPROTO_IP, c.IP_RECVORIGDSTADDR, "IP_RECVORIGDSTADDR", CMSG_SPACE(sizeof(sockaddr_in)),
-     ("original_dst",), "2.6.29"),
-    (256, c.SOL_UDP, c.UDP_GRO, "UDP_GRO", CMSG_SPACE(sizeof(int)), ("segment_size",), "5.0"),
-    (512, IPPROTO_IP, c.IP_RECVOPTS, "IP_RECVOPTS", CMSG_SPACE(MAX_OPTIONS), ("options",), "2.2"),
-)
+cdef list receive_options():
+    cdef int i
+    rows = []
+    for i in range(FLAG_ROWS):
+        flags, space = flag_rows[i].flags, flag_rows[i].space
+        name = flag_rows[i].option.decode()
+        attributes = tuple(flag_rows[i].attributes.decode().split())
+        feature = flag_rows[i].feature.decode()
+        number = RECVPKTINFO if name == "IP_PKTINFO" else KERNEL[name]
+        if number < 0 and name == "IP_PKTINFO" and RECVDSTADDR >= 0:
+            # Such systems tell destination and interface apart, the sender by its address alone.
+            rows += [
+                (4, IPPROTO_IP, RECVDSTADDR, "IP_RECVDSTADDR", CMSG_SPACE(sizeof(uint32_t)),
+                 ("dst",), "", feature),
+                (8, IPPROTO_IP, RECVIF, "IP_RECVIF", CMSG_SPACE(LINK_SIZE), ("ifindex",), "",
+                 feature),
+            ]
+        else:
+            rows.append(
+                (flags, KERNEL[LEVEL[name]], number, name, space, attributes, SINCE[name], feature))
+    return rows
+
+
+# What `ControlFlags` ask for, from numbers.h: flags, level, option, the option's name, bytes of
+# control data that it brings, attributes that it fills, the Linux that brought it, and the name of
+# the feature.
+RECEIVE_OPTIONS = tuple(receive_options())
 
 
 cdef size_t flags_space(int flags) noexcept:
@@ -205,17 +222,7 @@ cdef inline Py_ssize_t read_by(const System *by, const void *data, size_t length
                         &stamps[2 if stamps[2].tv_sec or stamps[2].tv_nsec else 0])
                     told.present |= TIMESTAMP
                 continue
-            if walk.type == by.drops:
-                if walk.size >= sizeof(uint32_t):
-                    memcpy(&told.drops, walk.body, sizeof(uint32_t))
-                    told.present |= DROPS
-                continue
-        elif walk.level == by.level_udp and walk.type == by.segments:
-            if walk.size >= sizeof(value):
-                memcpy(&value, walk.body, sizeof(value))
-                if 0 < value <= 65535:
-                    told.segment_size = <uint16_t>value
-                    told.present |= SEGMENT_SIZE
+        if read_number(by, walk.level, walk.type, walk.body, walk.size, told):
             continue
         told.unknown_space += CMSG_SPACE(walk.size)
 

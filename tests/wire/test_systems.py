@@ -2,7 +2,7 @@
 
 The bytes are what <sys/socket.h> and <netinet/in.h> of each system make of the message: a cmsg_len
 of 4 bytes, and headers and data padded to 4 on Darwin, to 8 on FreeBSD and NetBSD. The numbers
-are those of libc/systems.h, which `.ci/cross` compiles against the headers themselves.
+are those of libc/numbers.h, which `.ci/cross` compiles against the headers themselves.
 """
 
 import json
