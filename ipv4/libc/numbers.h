@@ -119,11 +119,11 @@ enum ipv4_option {
   READ(DROPS, drops, level_socket, drops, uint32_t, 0, UINT32_MAX)                         \
   READ(SEGMENT_SIZE, segment_size, level_udp, segments, int32_t, 1, 65535)
 
-/* Those that a packet is told: its field is written as it is, to level and type. */
+/* Those that a packet is told: what is written, level and type of the message. */
 #define IPV4_SENT(SENT)                                                                    \
-  SENT(SEND_TTL, send_ttl, int32_t, level_ip, send_ttl)                                    \
+  SENT(SEND_TTL, send_ttl, uint8_t, int32_t, level_ip, send_ttl)                           \
   /* One byte: kernels before 4.x refuse four, all accept one. */                          \
-  SENT(SEND_TOS, send_tos, uint8_t, level_ip, send_tos)
+  SENT(SEND_TOS, send_tos, uint8_t, uint8_t, level_ip, send_tos)
 
 /* --- The control messages of each system ---------------------------------------------------------
  *

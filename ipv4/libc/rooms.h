@@ -28,7 +28,7 @@ enum {
 
   /* What ControlMessage.encode may write beside `extra`: packet info, segment size, options, and
    * the numbers. */
-#define IPV4_PUT(attribute, field, type, ...) +CMSG_SPACE(sizeof(type))
+#define IPV4_PUT(attribute, field, type, written, ...) +CMSG_SPACE(sizeof(written))
   IPV4_SEND_ROOM = CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(uint16_t)) +
                    CMSG_SPACE(sizeof(struct ipv4_ip_options)) IPV4_SENT(IPV4_PUT),
 };

@@ -215,45 +215,49 @@ static inline int ipv4_same_numbers(const struct ipv4_numbers *one,
 #undef IPV4_ROW
 }
 
-/* By its bit, which is known where this is compiled: a load, a store. */
-static inline int64_t ipv4_get_number(const struct ipv4_numbers *numbers, uint32_t bit) {
-  switch (bit) {
-#define IPV4_ROW(attribute, field, ...)                                                      \
-  case IPV4_HAS_##attribute: return (int64_t)numbers->field;
-    IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
-#undef IPV4_ROW
-  }
-  return 0;
-}
-
-static inline void ipv4_set_number(struct ipv4_numbers *numbers, uint32_t bit, int64_t value) {
-  switch (bit) {
-#define IPV4_ROW(attribute, field, type, ...)                                                \
-  case IPV4_HAS_##attribute: numbers->field = (type)value; break;
-    IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
-#undef IPV4_ROW
-  }
-}
-
-/* How a number is sent. */
-struct ipv4_sent {
+/* Where a number stands. */
+struct ipv4_number_row {
+  const char *name;
   uint32_t bit;
-  size_t field, size;    /* in ipv4_numbers */
-  size_t level, message; /* in ipv4_system */
+  size_t at, size; /* in ipv4_numbers; of 4 bytes are unsigned ones, of 8 signed ones */
 };
 
-static const struct ipv4_sent ipv4_sent[] = {
-#define IPV4_ROW(attribute, field, type, level, message)                                     \
-  {IPV4_HAS_##attribute, offsetof(struct ipv4_numbers, field), sizeof(type),                 \
-   offsetof(struct ipv4_system, level), offsetof(struct ipv4_system, message)},
-  IPV4_SENT(IPV4_ROW)
+static const struct ipv4_number_row ipv4_number_rows[] = {
+#define IPV4_ROW(attribute, field, type, ...)                                                \
+  {#field, IPV4_HAS_##attribute, offsetof(struct ipv4_numbers, field), sizeof(type)},
+  IPV4_RECEIVED(IPV4_ROW) IPV4_SENT(IPV4_ROW)
 #undef IPV4_ROW
 };
+
 enum {
-  IPV4_SENT_ROWS = sizeof ipv4_sent / sizeof ipv4_sent[0],
+  IPV4_NUMBER_ROWS = sizeof ipv4_number_rows / sizeof ipv4_number_rows[0],
 #define IPV4_ROW(attribute, ...) | IPV4_HAS_##attribute
   IPV4_SENT_BITS = 0 IPV4_SENT(IPV4_ROW)
 #undef IPV4_ROW
 };
+
+/* A number as a control message. */
+struct ipv4_written {
+  int level, type;
+  size_t size;
+  unsigned char data[8];
+};
+
+static inline void ipv4_write_number(const struct ipv4_system *by,
+                                     const struct ipv4_numbers *numbers, uint32_t bit,
+                                     struct ipv4_written *out) {
+#define IPV4_ROW(attribute, field, stored, written, level_of, message)                       \
+  if (bit == IPV4_HAS_##attribute) {                                                         \
+    written value = (written)numbers->field;                                                 \
+    out->level = by->level_of;                                                               \
+    out->type = by->message;                                                                 \
+    out->size = sizeof value;                                                                \
+    memcpy(out->data, &value, sizeof value);                                                 \
+    return;                                                                                  \
+  }
+  IPV4_SENT(IPV4_ROW)
+#undef IPV4_ROW
+  out->size = 0;
+}
 
 #endif

@@ -11,7 +11,7 @@ cdef extern from "systems.h" nogil:
         int dst, link, source
         int ttl, tos, options, original_dst, error
         int timestamp, timestamping
-        int send_ttl, send_tos, send_options, send_segments
+        int send_options, send_segments
 
     const System HERE "ipv4_here"
 
@@ -26,7 +26,6 @@ cdef extern from "systems.h" nogil:
         SPEC_DST "IPV4_HAS_SPEC_DST"
         TOS "IPV4_HAS_TOS"
         TIMESTAMP "IPV4_HAS_TIMESTAMP"
-        DROPS "IPV4_HAS_DROPS"
         ORIGINAL_DST "IPV4_HAS_ORIGINAL_DST"
         OPTIONS "IPV4_HAS_OPTIONS"
         # Both ways
@@ -34,8 +33,7 @@ cdef extern from "systems.h" nogil:
         SEGMENT_SIZE "IPV4_HAS_SEGMENT_SIZE"
         EXTRA "IPV4_HAS_EXTRA"
         # Sent
-        SEND_TTL "IPV4_HAS_SEND_TTL"
-        SEND_TOS "IPV4_HAS_SEND_TOS"
+        SENT "IPV4_SENT_BITS"  # all of those
 
     # What control bytes tell, as C values; what is absent is 0.
     struct Told "ipv4_told":
@@ -56,6 +54,31 @@ cdef extern from "systems.h" nogil:
         const unsigned char *error  # IP_RECVERR's sock_extended_err and what follows it
         size_t error_size
         size_t unknown_space  # that the messages without an attribute take
+
+    # The numbers of a ControlMessage.
+    struct Numbers "ipv4_numbers":
+        uint16_t segment_size
+
+    struct NumberRow "ipv4_number_row":
+        const char *name
+        uint32_t bit
+        size_t at
+        size_t size
+
+    struct Written "ipv4_written":
+        int level
+        int type
+        size_t size
+        unsigned char data[8]
+
+    enum:
+        NUMBER_ROWS "IPV4_NUMBER_ROWS"
+
+    const NumberRow *number_rows "ipv4_number_rows"
+    void take_numbers "ipv4_take_numbers"(Numbers *numbers, const Told *told)
+    bint same_numbers "ipv4_same_numbers"(const Numbers *one, const Numbers *other)
+    void write_number "ipv4_write_number"(const System *by, const Numbers *numbers, uint32_t bit,
+                                          Written *out)
 
 cdef extern from "rooms.h":
     enum:

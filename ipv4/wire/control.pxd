@@ -1,7 +1,7 @@
 from cpython.long cimport PyLong_AsLong
-from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint8_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 
-from .cmsg cimport HERE, SRC, System, Told, put_route_by
+from .cmsg cimport HERE, Numbers, SRC, System, Told, put_route_by
 
 
 cdef class ControlMessage:
@@ -15,14 +15,9 @@ cdef class ControlMessage:
         uint32_t _src
         uint32_t _dst
         uint32_t _spec_dst
-        uint32_t _drops
         uint32_t _original_addr
         uint16_t _original_port
-        uint16_t _segment_size
-        uint8_t _tos
-        uint8_t _send_ttl
-        uint8_t _send_tos
-        int64_t _timestamp
+        Numbers numbers
         # The rare parts, None when absent.
         bytes _options
         bytes _send_options

@@ -6,39 +6,41 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLong
 from cpython.object cimport PyObject_GenericSetAttr
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, uint16_t, uint32_t
-from libc.string cimport memset
+from libc.string cimport memset, strcmp
 
 from .address cimport address_text
 from .arguments cimport ZERO, as_int, get_buffer, shown
 from .cmsg cimport (
-    DROPS,
     DST,
     EXTRA,
     HERE,
     INTERFACE,
+    NUMBER_ROWS,
     OPTIONS,
     ORIGINAL_DST,
     SEGMENT_SIZE,
     SEND_ROOM,
-    SEND_TOS,
-    SEND_TTL,
+    SENT,
     SPEC_DST,
     SRC,
     System,
-    TIMESTAMP,
-    TOS,
     TTL,
     Told,
     Walk,
+    Written,
     copy_unknown,
+    number_rows,
     packed,
     put_by,
     put_route_by,
     read_told,
     refuse_control,
+    same_numbers,
     step,
+    take_numbers,
     unpacked,
     walk_over,
+    write_number,
 )
 from .fields cimport (
     ADDRESS,
@@ -382,17 +384,10 @@ send_tos=None, send_options=None, extra=())
             if present & DST:
                 self._dst = told.dst
         if present & ~(TTL | INTERFACE | DST | SPEC_DST):
-            if present & TOS:
-                self._tos = told.tos
-            if present & TIMESTAMP:
-                self._timestamp = told.timestamp
-            if present & DROPS:
-                self._drops = told.drops
+            take_numbers(&self.numbers, told)
             if present & ORIGINAL_DST:
                 self._original_addr = told.original_addr
                 self._original_port = told.original_port
-            if present & SEGMENT_SIZE:
-                self._segment_size = told.segment_size
             self.from_kernel |= present & (SEGMENT_SIZE | EXTRA)
         # The two that are 0 when absent have no bit, so that messages can be compared.
         self.present |= present & ~(TTL | INTERFACE | OPTIONS)
@@ -417,7 +412,7 @@ send_tos=None, send_options=None, extra=())
 
     cdef int32_t segment_to_send(self) noexcept:
         """Segment size that a program asked for, 0 when none (a received one does not count)."""
-        return self._segment_size if self.to_send() & SEGMENT_SIZE else 0
+        return self.numbers.segment_size if self.to_send() & SEGMENT_SIZE else 0
 
     cdef uint32_t to_send(self) noexcept:
         """Which attributes a write sends."""
@@ -445,12 +440,11 @@ send_tos=None, send_options=None, extra=())
             one.present == o.present
             and one._ttl == o._ttl
             and one._ifindex == o._ifindex
-            and (one._src, one._dst, one._spec_dst, one._drops, one._original_addr)
-            == (o._src, o._dst, o._spec_dst, o._drops, o._original_addr)
-            and (one._original_port, one._segment_size, one._tos, one._send_ttl)
-            == (o._original_port, o._segment_size, o._tos, o._send_ttl)
-            and (one._send_tos, one._timestamp, one._options, one._send_options, one._extra)
-            == (o._send_tos, o._timestamp, o._options, o._send_options, o._extra)
+            and (one._src, one._dst, one._spec_dst, one._original_addr, one._original_port)
+            == (o._src, o._dst, o._spec_dst, o._original_addr, o._original_port)
+            and same_numbers(&one.numbers, &o.numbers)
+            and (one._options, one._send_options, one._extra)
+            == (o._options, o._send_options, o._extra)
         )
 
     __hash__ = None
@@ -506,14 +500,9 @@ cdef ControlMessage at_once(ControlMessage cm):
     copy._src = cm._src
     copy._dst = cm._dst
     copy._spec_dst = cm._spec_dst
-    copy._drops = cm._drops
     copy._original_addr = cm._original_addr
     copy._original_port = cm._original_port
-    copy._segment_size = cm._segment_size
-    copy._tos = cm._tos
-    copy._send_ttl = cm._send_ttl
-    copy._send_tos = cm._send_tos
-    copy._timestamp = cm._timestamp
+    copy.numbers = cm.numbers
     copy._options = cm._options
     copy._send_options = cm._send_options
     copy._extra = cm._extra
@@ -526,19 +515,18 @@ cdef inline size_t encode_by(const System *by, ControlMessage cm, unsigned char 
     """The bytes of `encode` as a system has them."""
     cdef int ifindex = <int>PyLong_AsLong(cm._ifindex)
     cdef uint32_t sent = cm.present & ~cm.from_kernel
+    cdef uint32_t numbers = sent & SENT
     cdef Walk walk
-    cdef int ttl
+    cdef Written number
     cdef size_t at = 0
     if ifindex > 0 or sent & SRC:
         at += put_route_by(by, out + at, ifindex, sent & SRC, cm._src)
-    if sent & SEND_TTL:
-        ttl = cm._send_ttl
-        at += put_by(by, out + at, IPPROTO_IP, by.send_ttl, &ttl, sizeof(ttl))
-    if sent & SEND_TOS:
-        # One byte: kernels before 4.x refuse four, all accept one.
-        at += put_by(by, out + at, IPPROTO_IP, by.send_tos, &cm._send_tos, 1)
+    while numbers:
+        write_number(by, &cm.numbers, numbers & (0 - numbers), &number)
+        at += put_by(by, out + at, number.level, number.type, number.data, number.size)
+        numbers &= numbers - 1
     if segmented and sent & SEGMENT_SIZE:
-        at += put_by(by, out + at, by.level_udp, by.send_segments, &cm._segment_size,
+        at += put_by(by, out + at, by.level_udp, by.send_segments, &cm.numbers.segment_size,
                      sizeof(uint16_t))
     if cm._send_options is not None:
         at += put_by(by, out + at, IPPROTO_IP, by.send_options,
@@ -566,27 +554,37 @@ cdef int field(Kind kind, const char *name, const void *place, uint32_t bit, con
     return add_field(_any, kind, name, place, &noted, bit, is_none_at_0, doc)
 
 
+cdef int number(const char *name, const char *doc, bint is_none_at_0=False) except -1:
+    """`field` for an attribute that has a row in numbers.h."""
+    cdef size_t i
+    cdef Kind kind
+    for i in range(NUMBER_ROWS):
+        if strcmp(number_rows[i].name, name) == 0:
+            kind = {1: OCTET, 2: SHORT, 4: WORD, 8: LONG}[number_rows[i].size]
+            return field(kind, name, <char *>&_any.numbers + number_rows[i].at,
+                         number_rows[i].bit, doc, is_none_at_0)
+    raise AssertionError(f"numbers.h has no row for {name.decode()}")
+
+
 expose_object(_any, b"ttl", ttl_of(_any), b"Received TTL, 0-255; 0 when none came.")
 expose_object(_any, b"ifindex", ifindex_of(_any), b"Index of the interface, 0 when none.")
 field(ADDRESS, b"src", &_any._src, SRC, b"The sender, or the source address to send from.")
 field(ADDRESS, b"dst", &_any._dst, DST, b"Destination in the received packet's header.")
-field(OCTET, b"tos", &_any._tos, TOS, b"Received type of service, 0-255, or None.")
+number(b"tos", b"Received type of service, 0-255, or None.")
 field(ADDRESS, b"spec_dst", &_any._spec_dst, SPEC_DST,
       b"The local address that the packet was for.")
-field(LONG, b"timestamp", &_any._timestamp, TIMESTAMP,
-      b"Arrival in nanoseconds of the realtime clock, or None.")
-field(WORD, b"drops", &_any._drops, DROPS,
-      b"Datagrams that the socket lost so far, modulo 2**32, or None.")
+number(b"timestamp", b"Arrival in nanoseconds of the realtime clock, or None.")
+number(b"drops", b"Datagrams that the socket lost so far, modulo 2**32, or None.")
 field(ENDPOINT, b"original_dst", &_any._original_addr, ORIGINAL_DST,
       b"``(host, port)`` before redirection, or None.")
 field(OPTIONS_BYTES, b"options", options_of(_any), 0,
       b"IP options of the received packet, or None.")
-field(SHORT, b"segment_size", &_any._segment_size, SEGMENT_SIZE,
-      b"Size in bytes of the datagrams that one buffer holds, or None.", is_none_at_0=True)
-field(OCTET, b"send_ttl", &_any._send_ttl, SEND_TTL,
-      b"TTL of the packet to be sent, 1-255, or None for the socket's own.", is_none_at_0=True)
-field(OCTET, b"send_tos", &_any._send_tos, SEND_TOS,
-      b"Type of service of the packet to be sent, 0-255, or None for the socket's own.")
+number(b"segment_size", b"Size in bytes of the datagrams that one buffer holds, or None.",
+       is_none_at_0=True)
+number(b"send_ttl", b"TTL of the packet to be sent, 1-255, or None for the socket's own.",
+       is_none_at_0=True)
+number(b"send_tos",
+       b"Type of service of the packet to be sent, 0-255, or None for the socket's own.")
 field(OPTIONS_BYTES, b"send_options", send_options_of(_any), 0,
       b"IP options of the packet to be sent, or None.")
 
