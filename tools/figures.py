@@ -32,8 +32,8 @@ TABLE = (
     ("`ControlMessage.parse`", "ControlMessage.parse"),
 )
 TEXT = """\
-Measured on an idle machine ({machine}), on loopback: the time per packet as a ratio to that of the others, the
-medians of the rounds.
+Measured on an idle machine ({machine}), on loopback: the time per packet as a ratio to that of the
+others, the medians of the rounds.
 
 {table}
 
@@ -43,8 +43,8 @@ thread that computes all the time {beside} times as many packets go to and fro a
 threads that each move batches of 64 get {threads} times as far as one.
 
 What is above 1 in the first column is Python: a call made from Python, and the objects that it
-gives, are {ours} instructions around the two system calls that C makes with {theirs}. It is least in
-large batches and disappears in columns.
+gives, are {ours} instructions around the two system calls that C makes with {theirs}. It is least
+in large batches and disappears in columns.
 
 """
 

@@ -31,7 +31,7 @@ DATAGRAMS = 300_000
 BATCH = 64
 SIZE = 64
 LONGEST = 8.0
-"""Seconds of the processor after which the flood ends on a slow machine, wherever it stands then."""
+"""Seconds of the processor after which the flood ends on a slow machine, wherever it stands."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -159,13 +159,7 @@ class Membership:
         as_address(group, &address, "group")
         if interfaces is None:
             interfaces = conn.multicast_indexes()
-        try:
-            interfaces = list(interfaces)
-        except TypeError:
-            raise TypeError(
-                "interfaces must be interfaces to iterate over,"
-                f" not {type(interfaces).__name__}"
-            ) from None
+        interfaces = as_list(interfaces, "interfaces", "interfaces")
         conn.live_fd()
         # What is malformed is refused before anything is joined.
         outcome = {}
@@ -233,12 +227,7 @@ class Membership:
         number = MODES.get(mode) if isinstance(mode, str) else None
         if number is None:
             raise ValueError(f'mode must be "include" or "exclude", not {shown(mode)}')
-        try:
-            sources = list(sources)
-        except TypeError:
-            raise TypeError(
-                f"sources must be addresses to iterate over, not {type(sources).__name__}"
-            ) from None
+        sources = as_list(sources, "sources", "addresses")
         set_filter(conn_of(self), group, number, sources, interface)
 
     @property
@@ -290,6 +279,18 @@ cdef int multicast_index(Endpoint conn) except -1:
     if not current.imr_multiaddr.s_addr:
         return 0
     return conn.index_with_address(current.imr_multiaddr.s_addr)
+
+
+cdef list as_list(object values, str name, str what):
+    """What a caller hands in as many; a text would fall into its letters."""
+    if isinstance(values, (str, bytes, bytearray)):
+        raise TypeError(f"{name} must be a list of {what}, not {shown(values)}")
+    try:
+        return list(values)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be {what} to iterate over, not {type(values).__name__}"
+        ) from None
 
 
 cdef int bound_index(Endpoint conn) except -1:

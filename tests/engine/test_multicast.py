@@ -423,6 +423,15 @@ def test_join_all_tells_of_every_interface_whatever_happens_to_one(host):
 
 
 @pytest.mark.privileged
+@pytest.mark.parametrize("text", ["lo", b"lo", bytearray(b"lo"), ""])
+def test_a_text_is_no_list_of_interfaces_nor_of_sources(text):
+    with PacketConn.udp(("127.0.0.1", 0)) as conn:
+        with pytest.raises(TypeError, match="interfaces must be a list of interfaces, not"):
+            conn.join_all(CHANNEL, text)
+        with pytest.raises(TypeError, match="sources must be a list of addresses, not"):
+            conn.set_source_filter(CHANNEL, "include", text, "lo")
+
+
 def test_join_all_goes_on_when_a_link_vanishes_while_it_joins(host):
     class Vanishing(PacketConn):
         def join_group(self, group, interface=None):
