@@ -23,30 +23,30 @@ except ImportError:
 
 try:
     from .wire.arguments import __name__ as _built  # noqa: F401
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     import sys
     from os.path import dirname, exists, join
 
-    folder = dirname(__file__)
-    if exists(join(folder, "meson.build")):
+    _folder = dirname(__file__)
+    if exists(join(_folder, "meson.build")):
         raise ImportError(
-            f"this is ipv4's source folder, {folder}, which is not built; Python put"
+            f"this is ipv4's source folder, {_folder}, which is not built; Python put"
             " the current directory first. Install with `pip install .`, then run `ipv4` and"
             " `pytest` (or `python -P -m ipv4`), or start Python from another directory."
-        ) from error
+        ) from _error
     raise ImportError(
-        f"ipv4 in {folder} has no compiled modules for this Python"
+        f"ipv4 in {_folder} has no compiled modules for this Python"
         f" ({sys.implementation.cache_tag}): it was installed for another one. Install it with"
         f" `{sys.executable} -m pip install ipv4`."
-    ) from error
-except ImportError as error:
-    if "interpreter" not in str(error).lower():
+    ) from _error
+except ImportError as _error:
+    if "interpreter" not in str(_error).lower():
         raise
     raise ImportError(
         "ipv4 works in one interpreter of a process, the first that imports it: its compiled"
         " modules keep their state in variables that all interpreters would share (the manual's"
         " page on thread safety says more). Use threads of that interpreter, or processes."
-    ) from error
+    ) from _error
 
 from .conn import Conn, PacketConn, RawConn
 from .engine.message import Message
@@ -56,6 +56,27 @@ from .wire.checksum import checksum, pseudo_header
 from .wire.cmsg import new_control_message
 from .wire.control import ControlMessage
 from .wire.header import Header, parse_header
+
+TYPE_CHECKING = False  # typing's own would cost more to import than this package
+if TYPE_CHECKING:
+    from . import aio as aio
+    from . import bpf as bpf
+    from . import types as types
+    from .constants import (
+        HEADER_LEN,
+        ROUTER_ALERT,
+        VERSION,
+        ControlFlags,
+        ErrorOrigin,
+        HeaderFlags,
+        ICMPType,
+        PathMTUDiscovery,
+    )
+    from .engine.errqueue import ErrorReport
+    from .interface import Interface, MemoryInfo
+    from .trials import features
+
+    __version__: str
 
 __all__ = [
     "HEADER_LEN",
@@ -104,21 +125,23 @@ _LATER = {
 }
 
 
-def __getattr__(name):
-    from importlib import import_module
+if not TYPE_CHECKING:  # for which every name would be one of the package
 
-    if name in ("aio", "bpf", "types"):
-        return import_module(f".{name}", __name__)
-    if name in _LATER:
-        found = getattr(import_module(f".{_LATER[name]}", __name__), name)
-        globals()[name] = found
-        return found
-    if name == "__version__":
-        from importlib.metadata import version
+    def __getattr__(name):
+        from importlib import import_module
 
-        return version("ipv4")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in ("aio", "bpf", "types"):
+            return import_module(f".{name}", __name__)
+        if name in _LATER:
+            found = getattr(import_module(f".{_LATER[name]}", __name__), name)
+            globals()[name] = found
+            return found
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("ipv4")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER, "aio", "bpf", "types", "__version__"})

@@ -1,5 +1,7 @@
 """Conn, PacketConn and RawConn: what a program holds."""
 
+from __future__ import annotations
+
 import socket
 
 from .engine.connection import Connected, open_in_netns
@@ -13,21 +15,39 @@ from .options import DatagramOptions, IntOption, Option, RawOptions, UnicastOpti
 from .wire.address import bind_address
 from .wire.arguments import integer, shown
 
+TYPE_CHECKING = False  # typing's own would cost more to import than this whole module
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from os import PathLike
+    from typing import Any, Self, SupportsIndex, TypeAlias, TypeVar
+
+    from typing_extensions import Buffer, Unpack
+
+    from .constants import ControlFlags
+    from .engine.anysocket import _SocketLike
+    from .options import _Options, _RawOptions
+    from .types import Address
+
+    _C = TypeVar("_C")
+    # Options without a name here: level, name and value.
+    _Unnamed: TypeAlias = Iterable[tuple[SupportsIndex, SupportsIndex, SupportsIndex | Buffer]]
+
 __all__ = ["Conn", "PacketConn", "RawConn"]
 
 
-def as_properties(cls):
+def as_properties(cls: type[_C]) -> type[_C]:
     """Make properties of what compiled classes have as descriptors of their own kind.
 
     What looks at an object, such as a console that completes a name, knows that reading a property
     may do something, and leaves it alone; it would read the others, also of a closed conn.
     """
     conn = cls.__new__(cls)  # without a socket, which no setter harms
+    compiled: Any = type(Endpoint.closed)
     for name in dir(cls):
-        found = getattr(cls, name)
-        if name[0] == "_" or type(found) is not type(Endpoint.closed):
+        found: Any = getattr(cls, name)
+        if name[0] == "_" or type(found) is not compiled:
             continue
-        setter = found.__set__
+        setter: Any = found.__set__
         try:
             setter(conn, None)
         except AttributeError as error:
@@ -63,10 +83,10 @@ class Conn(Endpoint, UnicastOptions):
 
     __slots__ = ("__weakref__",)
 
-    def __init__(self, sock):
+    def __init__(self, sock: _SocketLike | int) -> None:
         super().__init__(sock)
 
-    min_ttl = IntOption(
+    min_ttl: IntOption = IntOption(
         "IP_MINTTL",
         0,
         255,
@@ -79,7 +99,7 @@ class Conn(Endpoint, UnicastOptions):
     )
 
     @property
-    def original_dst(self):
+    def original_dst(self) -> tuple[str, int]:
         """``(host, port)`` that a redirected TCP connection was made to, before the packet filter
         sent it here; read-only (SO_ORIGINAL_DST of ip(7)'s level, Linux 2.4, by connection
         tracking). It takes no privilege.
@@ -122,27 +142,27 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connect
 
     __slots__ = ("__weakref__", "_local_before")
 
-    def __init__(self, sock):
+    def __init__(self, sock: _SocketLike | int) -> None:
         super().__init__(sock)
 
-    def _check_kind(self, kind):
+    def _check_kind(self, kind: int) -> None:
         if kind not in (socket.SOCK_DGRAM, socket.SOCK_RAW):
             raise ValueError(f"sock must be a datagram or raw socket, not {kind!r}")
 
     @classmethod
     def udp(
         cls,
-        address=("0.0.0.0", 0),
-        peer=None,
+        address: Address | None = ("0.0.0.0", 0),
+        peer: Address | None = None,
         *,
-        reuse_address=False,
-        reuse_port=False,
-        netns=None,
-        timeout=None,
-        control=0,
-        options=(),
-        **named,
-    ):
+        reuse_address: bool = False,
+        reuse_port: bool = False,
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: _Unnamed = (),
+        **named: Unpack[_Options],
+    ) -> Self:
         """Open a UDP socket.
 
         Parameters
@@ -187,15 +207,15 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connect
     @classmethod
     def ip(
         cls,
-        protocol,
-        address="0.0.0.0",
+        protocol: SupportsIndex,
+        address: Address | None = "0.0.0.0",
         *,
-        netns=None,
-        timeout=None,
-        control=0,
-        options=(),
-        **named,
-    ):
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: _Unnamed = (),
+        **named: Unpack[_Options],
+    ) -> Self:
         """Open a raw socket that hears one IP protocol (raw(7)); needs CAP_NET_RAW.
 
         Parameters
@@ -218,7 +238,16 @@ class PacketConn(PacketTransfer, DatagramOptions, Membership, Filtering, Connect
         )  # fmt: skip
 
     @classmethod
-    def ping(cls, address="0.0.0.0", *, netns=None, timeout=None, control=0, options=(), **named):
+    def ping(
+        cls,
+        address: Address | None = "0.0.0.0",
+        *,
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: _Unnamed = (),
+        **named: Unpack[_Options],
+    ) -> Self:
         """Open an ICMP echo socket, which needs no privilege (icmp(7)).
 
         Parameters
@@ -268,7 +297,7 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
 
     __slots__ = ("__weakref__",)
 
-    def __init__(self, sock):
+    def __init__(self, sock: _SocketLike | int) -> None:
         super().__init__(sock)
         try:
             self._set_int(KERNEL["IPPROTO_IP"], KERNEL["IP_HDRINCL"], 1, "IP_HDRINCL")
@@ -276,22 +305,22 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
             self.detach()  # a refused socket stays open
             raise
 
-    def _check_kind(self, kind):
+    def _check_kind(self, kind: int) -> None:
         if kind != socket.SOCK_RAW:
             raise ValueError(f"sock must be a raw socket, not {kind!r}")
 
     @classmethod
     def ip(
         cls,
-        protocol,
-        address="0.0.0.0",
+        protocol: SupportsIndex,
+        address: Address | None = "0.0.0.0",
         *,
-        netns=None,
-        timeout=None,
-        control=0,
-        options=(),
-        **named,
-    ):
+        netns: str | PathLike[str] | None = None,
+        timeout: float | None = None,
+        control: ControlFlags | int = 0,
+        options: _Unnamed = (),
+        **named: Unpack[_RawOptions],
+    ) -> Self:
         """Open a raw socket for one IP protocol; needs CAP_NET_RAW. See `PacketConn.ip`.
 
         With protocol 255 (IPPROTO_RAW) packets of every protocol can be sent and none is heard.
@@ -302,7 +331,7 @@ class RawConn(RawTransfer, RawOptions, Membership, Filtering):
         )  # fmt: skip
 
 
-def protocol_number(value):
+def protocol_number(value: SupportsIndex) -> int:
     """A protocol as a number the kernel takes for a raw socket."""
     if isinstance(value, bool):
         raise TypeError("protocol must be an integer, not bool")
@@ -310,9 +339,19 @@ def protocol_number(value):
 
 
 def open_conn(
-    cls, opener, kind, address, peer, reuse_address, reuse_port, netns, timeout, control, options,
-    named,
-):  # fmt: skip
+    cls: Any,
+    opener: str,
+    kind: tuple[int, int],
+    address: Address | None,
+    peer: Address | None,
+    reuse_address: bool,
+    reuse_port: bool,
+    netns: str | PathLike[str] | None,
+    timeout: float | None,
+    control: int,
+    options: _Unnamed,
+    named: Any,
+) -> Any:
     """Open a socket, set what is to be set, bind and connect it, and wrap it."""
     for name in named:
         if not is_option(cls, name):
@@ -362,13 +401,13 @@ def open_conn(
     return conn
 
 
-def is_option(cls, name):
+def is_option(cls: type, name: str) -> bool:
     """Whether an attribute of a class is one that can be set."""
     found = getattr(cls, name, None)
     return isinstance(found, property) and found.fset is not None
 
 
-def no_option(cls, opener, name):
+def no_option(cls: type, opener: str, name: str) -> str:
     """What is to be said of a keyword that is no option."""
     known = [each for each in dir(cls) if is_option(cls, each)]
     hint = ""
@@ -384,13 +423,13 @@ def no_option(cls, opener, name):
     return f"{cls.__name__}.{opener} has no option {name!r}{hint}: options are {', '.join(known)}"
 
 
-def comes_first(cls, name):
+def comes_first(cls: type, name: str) -> bool:
     """Whether an option must be set before others, for it changes them or is refused after them."""
     found = getattr(cls, name)
     return name == "multicast_interface" or (isinstance(found, Option) and found.before)
 
 
-def unnamed_options(options):
+def unnamed_options(options: _Unnamed) -> list[Any]:
     """The (level, name, value) of `options=`, each looked at."""
     try:
         options = list(options)
@@ -404,7 +443,7 @@ def unnamed_options(options):
     return options
 
 
-def is_filter(option):
+def is_filter(option: tuple[Any, Any, Any]) -> bool:
     """Whether an unnamed option attaches or locks a filter."""
     level, name, _ = option
     so_attach_bpf = 50  # of an eBPF program
@@ -415,7 +454,9 @@ def is_filter(option):
     )
 
 
-def open_socket(cls, opener, kind, netns):
+def open_socket(
+    cls: type, opener: str, kind: tuple[int, int], netns: str | PathLike[str] | None
+) -> socket.socket:
     """A socket of this network namespace or another one."""
     try:
         if netns is None:
@@ -430,14 +471,14 @@ def open_socket(cls, opener, kind, netns):
     return socket.socket(socket.AF_INET, *kind, fileno=fd)
 
 
-def refusal(error, cls, opener, kind):
+def refusal(error: OSError, cls: type, opener: str, kind: tuple[int, int]) -> str:
     """Why a socket was not to be had, and what to do next."""
-    if kind[0] != socket.SOCK_RAW and "setns" not in error.strerror:
+    if kind[0] != socket.SOCK_RAW and "setns" not in str(error.strerror):
         return (
             f"{error.strerror}; ping sockets are for groups within the sysctl"
             " net.ipv4.ping_group_range: sysctl -w net.ipv4.ping_group_range='0 2147483647'"
         )
-    takes = "CAP_SYS_ADMIN for netns=" if "setns" in error.strerror else "CAP_NET_RAW"
+    takes = "CAP_SYS_ADMIN for netns=" if "setns" in str(error.strerror) else "CAP_NET_RAW"
     return (
         f"{error.strerror}: {cls.__name__}.{opener} needs {takes}; `ipv4 doctor` tells what this"
         " process may, and how to get it"

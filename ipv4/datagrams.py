@@ -4,21 +4,46 @@ The transport does what asyncio's own does (asyncio's documentation, "Datagram T
 "Datagram Protocols"), and knows the control messages besides.
 """
 
+from __future__ import annotations
+
 import asyncio
 import os
 import socket
 import warnings
 from asyncio.trsock import TransportSocket
 from collections import deque
+from collections.abc import Callable, Iterable
 from itertools import islice, takewhile
 from socket import MSG_DONTWAIT
 from threading import get_ident
 from types import NoneType
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 
 from .conn import PacketConn, bind_address
 from .engine.message import Message
 from .engine.message_batch import MessageBatch
 from .loops import ERRORS, READ, WRITE, AsyncioGate
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from typing_extensions import Buffer, Unpack
+
+    from .aio import AsyncPacketConn
+    from .constants import ControlFlags
+    from .options import _Options
+    from .types import Address
+    from .wire.control import ControlMessage
+
+    class _OpenerOptions(_Options, total=False):
+        reuse_address: bool
+        netns: str | PathLike[str] | None
+        timeout: float | None
+        control: ControlFlags | int
+        options: Iterable[tuple[SupportsIndex, SupportsIndex, SupportsIndex | Buffer]]
+
+
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 __all__ = ["DatagramTransport", "create_datagram_endpoint"]
 
@@ -38,14 +63,15 @@ class TransportGate(AsyncioGate):
     __slots__ = ()
 
     @property
-    def loop(self):
-        return self.key._loop
+    def loop(self) -> asyncio.AbstractEventLoop:
+        transport: Any = self.key
+        return transport._loop  # type: ignore[no-any-return]
 
     @property
-    def told(self):
-        return getattr(self.key, TOLD[self.direction])
+    def told(self) -> Callable[[], None]:
+        return getattr(self.key, TOLD[self.direction])  # type: ignore[no-any-return]
 
-    def take_back(self):
+    def take_back(self) -> None:
         if self.thread == get_ident() and not self.loop.is_closed():
             self.told()
 
@@ -62,7 +88,16 @@ class DatagramTransport(asyncio.DatagramTransport):
     _lost = True  # until it is whole
     _number = -1  # a descriptor of the socket that the loop watches
 
-    def __init__(self, loop, conn, protocol, peer, batch):
+    conn: PacketConn
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        conn: PacketConn,
+        protocol: asyncio.BaseProtocol,
+        peer: tuple[str, int] | None,
+        batch: int,
+    ) -> None:
         super().__init__(
             {
                 "conn": conn,
@@ -76,41 +111,42 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._peer = peer
         self._count = batch
         self._flags = int(conn.control_flags)
-        self._batch = MessageBatch(batch, SIZE, self._flags)
-        self._found = iter(())
+        self._batch: Any = MessageBatch(batch, SIZE, self._flags)
+        self._found: Any = iter(())
         self._closing = False
-        self._queue = deque()
+        self._queue: deque[tuple[Any, Any, ControlMessage | None]] = deque()
         self._queued = 0
         self._paused = False
-        self._reader = self._writer = None
+        self._reader: Any = None
+        self._writer: Any = None
         self.set_write_buffer_limits()
         self.set_protocol(protocol)
         self._lost = False
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         state = "closed" if self._lost else "closing" if self._closing else "open"
         return f"<ipv4.aio.DatagramTransport {state} of {self.conn!r}>"
 
-    def __del__(self):
+    def __del__(self) -> None:
         if not self._lost:
             text = f"unclosed transport {self!r}"
             warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
             self._stop_reading()
             self.conn.close()
 
-    def set_protocol(self, protocol):
-        self._protocol = protocol
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol: Any = protocol
         self._with_control = getattr(protocol, "datagram_received_with_control", None)
 
-    def get_protocol(self):
-        return self._protocol
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol  # type: ignore[no-any-return]
 
-    def is_closing(self):
+    def is_closing(self) -> bool:
         return self._closing
 
     # Reading
 
-    def _begin(self):
+    def _begin(self) -> None:
         if self._closing:
             return
         # The loop watches the socket itself, by a number of the transport's own: without the watch
@@ -124,7 +160,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._reader.register()
             self._loop.add_reader(self._number, self._read)
 
-    def _stop_reading(self):
+    def _stop_reading(self) -> None:
         if self._reader is not None:
             self._reader.unregister()
         if self._number >= 0:
@@ -133,12 +169,12 @@ class DatagramTransport(asyncio.DatagramTransport):
             os.close(self._number)
             self._number = -1
 
-    def _look(self):
+    def _look(self) -> None:
         self._reader.drain()
         if self.conn.closed:
             self._read()
 
-    def _read(self):
+    def _read(self) -> None:
         if self._closing:
             return
         try:
@@ -158,12 +194,12 @@ class DatagramTransport(asyncio.DatagramTransport):
             for data, addr, _ in found:
                 received(data, addr)
                 if self._closing:
-                    return
+                    return  # type: ignore[unreachable]
         except BaseException as error:
             self._failed(error)
             self._deliver()
 
-    def _take_anew(self):
+    def _take_anew(self) -> Iterable[Any]:
         """What is there, when other control messages are on than before."""
         while True:
             flags = self.conn.control_flags
@@ -173,7 +209,7 @@ class DatagramTransport(asyncio.DatagramTransport):
                 self._batch, self._flags = batch, int(flags)
                 return found
 
-    def _take_again(self, error):
+    def _take_again(self, error: OSError) -> Iterable[Any] | None:
         """What came after a read that failed; None when nothing did."""
         conn = self.conn
         if isinstance(error, (BlockingIOError, TimeoutError)):
@@ -200,7 +236,7 @@ class DatagramTransport(asyncio.DatagramTransport):
         self._protocol.error_received(error)
         return None
 
-    def _deliver(self):
+    def _deliver(self) -> None:
         """Hand on what was read and is left."""
         while not self._closing:
             try:
@@ -210,19 +246,19 @@ class DatagramTransport(asyncio.DatagramTransport):
                     else:
                         self._with_control(data, addr, self._batch[row].control)
                     if self._closing:
-                        break
+                        break  # type: ignore[unreachable]
                 return
             except BaseException as error:
                 self._failed(error)
 
-    def _failed(self, error):
+    def _failed(self, error: BaseException) -> None:
         """An exception of the protocol is the loop's matter, as ever."""
         if isinstance(error, (SystemExit, KeyboardInterrupt)):
             self._loop.call_soon(self._deliver)
             raise error
         self._report(error, "Exception in callback of a datagram protocol")
 
-    def _report(self, error, message):
+    def _report(self, error: BaseException, message: str) -> None:
         self._loop.call_exception_handler(
             {
                 "message": message,
@@ -234,7 +270,7 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     # Writing
 
-    def sendto(self, data, addr=None, cm=None):
+    def sendto(self, data: Buffer, addr: Any = None, cm: ControlMessage | None = None) -> None:
         """Send a datagram, or keep it until there is room.
 
         Parameters
@@ -284,7 +320,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._paused = True
             self._tell("pause_writing")
 
-    def _write(self):
+    def _write(self) -> None:
         if self._lost:
             return
         if self._writer is not None:
@@ -296,7 +332,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._loop.call_soon(self._write)  # of the rest, which is told no second time
             raise
         if self._lost:
-            return
+            return  # type: ignore[unreachable]
         if self._paused and self._queued <= self._low:
             self._paused = False
             self._tell("resume_writing")
@@ -306,7 +342,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             if self._closing:
                 self._end(None)
 
-    def _write_some(self):
+    def _write_some(self) -> bool:
         """Send from the queue's head on, as a batch where that can be; False when it is full."""
         queue = self._queue
         plain = takewhile(lambda each: each[2] is None, islice(queue, BATCH))
@@ -334,7 +370,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._queued += len(rest)
         return True
 
-    def _tell(self, what):
+    def _tell(self, what: str) -> None:
         try:
             getattr(self._protocol, what)()
         except (SystemExit, KeyboardInterrupt):
@@ -342,15 +378,15 @@ class DatagramTransport(asyncio.DatagramTransport):
         except BaseException as error:
             self._report(error, f"protocol.{what}() failed")
 
-    def get_write_buffer_size(self):
+    def get_write_buffer_size(self) -> int:
         """Bytes that wait to be sent."""
         return self._queued
 
-    def get_write_buffer_limits(self):
+    def get_write_buffer_limits(self) -> tuple[int, int]:
         """``(low, high)``, as `set_write_buffer_limits` set them."""
         return self._low, self._high
 
-    def set_write_buffer_limits(self, high=None, low=None):
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """The bytes waiting at which the protocol is told to pause, and to go on."""
         if high is None:
             high = HIGH_WATER if low is None else 4 * low
@@ -362,7 +398,7 @@ class DatagramTransport(asyncio.DatagramTransport):
 
     # The end
 
-    def close(self):
+    def close(self) -> None:
         if self._closing:
             return
         self._closing = True
@@ -370,12 +406,12 @@ class DatagramTransport(asyncio.DatagramTransport):
         if not self._queue:
             self._end(None)
 
-    def abort(self):
+    def abort(self) -> None:
         self._queue.clear()
         self._queued = 0
         self._end(None)
 
-    def _end(self, error):
+    def _end(self, error: BaseException | None) -> None:
         self._closing = True
         if self._lost:
             return
@@ -385,7 +421,7 @@ class DatagramTransport(asyncio.DatagramTransport):
             self._writer.unregister()
         self._loop.call_soon(self._finish, error)
 
-    def _finish(self, error):
+    def _finish(self, error: BaseException | None) -> None:
         try:
             self._protocol.connection_lost(error)
         finally:
@@ -395,20 +431,20 @@ class DatagramTransport(asyncio.DatagramTransport):
 
 
 async def create_datagram_endpoint(
-    protocol_factory,
-    local_addr=None,
-    remote_addr=None,
+    protocol_factory: Callable[[], _P],
+    local_addr: Address | None = None,
+    remote_addr: tuple[str, int] | None = None,
     *,
-    conn=None,
-    batch=64,
-    family=0,
-    proto=0,
-    flags=0,
-    reuse_port=None,
-    allow_broadcast=None,
-    sock=None,
-    **options,
-):
+    conn: PacketConn | AsyncPacketConn | None = None,
+    batch: int = 64,
+    family: int | None = 0,
+    proto: int | None = 0,
+    flags: int = 0,
+    reuse_port: bool | None = None,
+    allow_broadcast: bool | None = None,
+    sock: socket.socket | None = None,
+    **options: Unpack[_OpenerOptions],
+) -> tuple[DatagramTransport, _P]:
     """What asyncio's ``loop.create_datagram_endpoint`` does, with batches and control messages.
 
     Parameters
@@ -471,6 +507,7 @@ async def create_datagram_endpoint(
             instead = "sock" if conn is None else "conn"
             raise ValueError(f"{', '.join(named)} cannot be given beside {instead}")
         if conn is None:
+            assert sock is not None
             conn = PacketConn(sock)
         conn = getattr(conn, "conn", conn)
         if not isinstance(conn, PacketConn):

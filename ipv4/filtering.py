@@ -1,11 +1,23 @@
 """What the kernel lets through to a socket: ICMP types, BPF programs, a minimum TTL."""
 
+from __future__ import annotations
+
 import os
 from _thread import RLock
 
 from .engine.connection import attached_program, drain
 from .engine.kernel import KERNEL
 from .wire.arguments import integer
+
+TYPE_CHECKING = False  # typing's own would cost more to import than this whole module
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, ClassVar, SupportsIndex
+
+    from .engine.sockopt import _Door
+    from .types import Program
+else:
+    _Door = object
 
 __all__ = ["Filtering", "ICMPFilter"]
 
@@ -16,7 +28,7 @@ __all__ = ["Filtering", "ICMPFilter"]
 _step = RLock()
 
 
-def _forked():
+def _forked() -> None:
     global _step
     _step = RLock()  # the thread that had it may not be here
 
@@ -35,14 +47,14 @@ class ICMPFilter:
 
     __slots__ = ("_blocked",)
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._blocked = 0
 
-    def accept(self, typ):
+    def accept(self, typ: SupportsIndex) -> None:
         """Receive messages of a type, 0-31."""
         self._blocked &= ~_bit(typ)
 
-    def block(self, typ):
+    def block(self, typ: SupportsIndex) -> None:
         """Do not receive messages of a type, 0-31.
 
         Raises
@@ -52,37 +64,37 @@ class ICMPFilter:
         """
         self._blocked |= _bit(typ)
 
-    def set_all(self, block):
+    def set_all(self, block: bool) -> None:
         """Block, or accept, all of the types 0-31."""
         self._blocked = 0xFFFFFFFF if block else 0
 
-    def will_block(self, typ):
+    def will_block(self, typ: SupportsIndex) -> bool:
         """Whether messages of a type, 0-31, are not received."""
         return bool(self._blocked & _bit(typ))
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, ICMPFilter):
             return NotImplemented
         return self._blocked == other._blocked
 
-    __hash__ = None
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         blocked = [typ for typ in range(32) if self._blocked >> typ & 1]
         return f"<ipv4.ICMPFilter blocks {blocked}>"
 
 
-def _bit(typ):
+def _bit(typ: SupportsIndex) -> int:
     return 1 << integer(typ, 0, 31, "typ")
 
 
-class Filtering:
+class Filtering(_Door):
     """Filters of PacketConn and RawConn."""
 
     __slots__ = ()
 
     @property
-    def icmp_filter(self):
+    def icmp_filter(self) -> ICMPFilter:
         """The `ICMPFilter` of a raw ICMP socket (raw(7), ICMP_FILTER, Linux 2.2); a copy: assign to
         change. It takes no privilege beyond the CAP_NET_RAW that opened the socket.
 
@@ -101,7 +113,7 @@ class Filtering:
         return found
 
     @icmp_filter.setter
-    def icmp_filter(self, value):
+    def icmp_filter(self, value: ICMPFilter) -> None:
         if not isinstance(value, ICMPFilter):
             raise TypeError(f"icmp_filter must be an ICMPFilter, not {type(value).__name__}")
         number = value._blocked
@@ -112,7 +124,7 @@ class Filtering:
             "ICMP_FILTER",
         )
 
-    def set_bpf(self, filter, drain=False):
+    def set_bpf(self, filter: Program | None, drain: bool = False) -> None:
         """Attach a BPF program that decides which packets are received (socket(7),
         SO_ATTACH_FILTER, Linux 2.2), in place of any before. It takes no privilege.
 
@@ -144,7 +156,7 @@ class Filtering:
             if drain:
                 self._drain(whole)
 
-    def _drain(self, whole):
+    def _drain(self, whole: list[Any] | None) -> None:
         """Throw away what came before a program was attached, then attach it for good."""
         try:
             self._attach([REFUSE_ALL])
@@ -152,7 +164,7 @@ class Filtering:
         finally:
             self._attach(whole)
 
-    def _refuse_all(self):
+    def _refuse_all(self) -> bool:
         """Let nothing in, for an opener that has not set everything; whether that could be done."""
         try:
             self._attach([REFUSE_ALL])
@@ -160,7 +172,7 @@ class Filtering:
             return False  # no filters here: what comes early is thrown away all the same
         return True
 
-    def _hear(self, refusing, min_ttl, filters):
+    def _hear(self, refusing: bool, min_ttl: int, filters: Iterable[Any]) -> None:
         """Throw away what came early, and let in what the opener's caller wants."""
         drain(self)
         for option in filters:
@@ -174,7 +186,7 @@ class Filtering:
         elif refusing:
             self._attach(None)
 
-    def _foreign(self):
+    def _foreign(self) -> list[Any] | None:
         """The program that the conn did not attach itself: its socket came with it, or another
         that shares the socket attached it. None where the kernel has what is known here.
         """
@@ -196,7 +208,7 @@ class Filtering:
             return None
         return list(struct.iter_unpack("=HBBI", packed))
 
-    def _effective(self, program, minimum):
+    def _effective(self, program: list[Any] | None, minimum: int) -> list[Any] | None:
         """The program that the kernel is given: the TTL's check, then the caller's own."""
         from . import bpf
 
@@ -215,7 +227,7 @@ class Filtering:
             )
         return whole
 
-    def _attach(self, program):
+    def _attach(self, program: list[Any] | None) -> None:
         from . import bpf
 
         if program is None:
@@ -230,13 +242,13 @@ class Filtering:
                 f"SO_ATTACH_FILTER, {len(program)} instructions",
             )
 
-    def lock_bpf(self):
+    def lock_bpf(self) -> None:
         """Forbid every later change of the filter, `set_bpf(None)` and `min_ttl` included
         (socket(7), SO_LOCK_FILTER, Linux 3.9); it cannot be undone. It takes no privilege.
         """
         self._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_LOCK_FILTER"], 1, "SO_LOCK_FILTER")
 
-    def set_reuseport_bpf(self, program):
+    def set_reuseport_bpf(self, program: Program) -> None:
         """Steer packets within a group of SO_REUSEPORT sockets (socket(7),
         SO_ATTACH_REUSEPORT_CBPF, Linux 4.5 for UDP). It takes no privilege.
 
@@ -267,7 +279,7 @@ class Filtering:
         )
 
     @property
-    def min_ttl(self):
+    def min_ttl(self) -> int:
         """Smallest TTL of packets to be received, 1-255, or 0 for any (RFC 5082).
 
         Linux ignores IP_MINTTL (ip(7)) on UDP and raw sockets, so this is a filter that the kernel
@@ -278,7 +290,7 @@ class Filtering:
         return self._min_ttl
 
     @min_ttl.setter
-    def min_ttl(self, value):
+    def min_ttl(self, value: SupportsIndex) -> None:
         number = integer(value, 0, 255, "min_ttl")
         with _step:
             foreign = self._foreign()

@@ -1,26 +1,30 @@
 """Network interfaces as programs name them."""
 
+from __future__ import annotations
+
 from collections import namedtuple
 
-__all__ = ["Interface", "MemoryInfo"]
+TYPE_CHECKING = False  # typing's own would cost more to import than this whole module
+if TYPE_CHECKING:
+    from typing import NamedTuple
 
+    class _Interface(NamedTuple):
+        index: int  # type: ignore[assignment]
+        name: str
 
-class Interface(namedtuple("Interface", ("index", "name"))):
-    """A network interface, as ``socket.if_nameindex()`` yields it.
-
-    Attributes
-    ----------
-    index : int
-        The kernel's number of the interface, from 1.
-    name : str
-        Its name, such as ``"eth0"``; empty when it no longer has one.
-    """
-
-    __slots__ = ()
-
-
-class MemoryInfo(
-    namedtuple(
+    class _MemoryInfo(NamedTuple):
+        receive_queue: int
+        receive_buffer: int
+        send_queue: int
+        send_buffer: int
+        forward: int
+        write_queued: int
+        options: int
+        backlog: int
+        drops: int
+else:
+    _Interface = namedtuple("Interface", ("index", "name"))
+    _MemoryInfo = namedtuple(
         "MemoryInfo",
         (
             "receive_queue",
@@ -34,7 +38,25 @@ class MemoryInfo(
             "drops",
         ),
     )
-):
+
+__all__ = ["Interface", "MemoryInfo"]
+
+
+class Interface(_Interface):
+    """A network interface, as ``socket.if_nameindex()`` yields it.
+
+    Attributes
+    ----------
+    index : int
+        The kernel's number of the interface, from 1.
+    name : str
+        Its name, such as ``"eth0"``; empty when it no longer has one.
+    """
+
+    __slots__ = ()
+
+
+class MemoryInfo(_MemoryInfo):
     """What a socket's queues hold, as SO_MEMINFO tells (<linux/sock_diag.h>).
 
     Attributes

@@ -5,11 +5,15 @@ its call, waits when it would block, and tries again when anything new happened:
 often it only tries in vain. No wait is by time but for deadlines.
 """
 
+from __future__ import annotations
+
 import asyncio
 import math
 import sys
+from collections.abc import Hashable, Iterable
 from contextvars import Context
 from threading import get_ident
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .engine.readiness import Watch
 
@@ -35,37 +39,37 @@ class Gate(Watch):
 
     __slots__ = ("edges", "idle", "waiting")
 
-    def __init__(self):
-        self.waiting = {}  # whom to wake, in their order
-        self.edges = 0  # how often something new was told
-        self.idle = 0
+    def __init__(self) -> None:
+        self.waiting: dict[Any, None] = {}  # whom to wake, in their order
+        self.edges: int = 0  # how often something new was told
+        self.idle: int = 0
 
     @staticmethod
-    def here():
+    def here() -> Hashable:
         """Key of the running loop of this kind."""
         raise NotImplementedError
 
-    left = 0  # of the running task's turn, in messages; a call takes `CALL` of them
-    checkpoints = False  # whether each call that did not wait ends with `after`
+    left: ClassVar[int] = 0  # of the running task's turn, in messages; a call takes `CALL` of them
+    checkpoints: ClassVar[bool] = False  # whether each call that did not wait ends with `after`
 
     @staticmethod
-    async def turn():
+    async def turn() -> None:
         """Let others run, and be cancelled: before anything is taken, when nothing is `left`."""
         raise NotImplementedError
 
     @staticmethod
-    async def after():
+    async def after() -> None:
         """Let others run, but not be cancelled: something may have been taken."""
 
-    async def wait(self, seconds):
+    async def wait(self, seconds: float | None) -> None:
         """Return when something new happened, when signalled, or after some seconds if not None."""
         raise NotImplementedError
 
-    def wake(self, waiting):
+    def wake(self, waiting: Iterable[Any]) -> None:
         """Let tasks that wait try again."""
         raise NotImplementedError
 
-    def told(self):
+    def told(self) -> None:
         """Something new happened, or the conn signalled: the loop's callback."""
         # What a signal handler raises here may end this at any point: it is told again then, for
         # what was told is taken last.
@@ -80,7 +84,7 @@ class Gate(Watch):
             self.unregister()
         self.drain()
 
-    def unregister(self):
+    def unregister(self) -> None:
         """Take the registration back, if the loop keeps one."""
 
 
@@ -95,18 +99,18 @@ class AsyncioGate(Gate):
 
     left = TURN
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.registered = False
-        self.thread = get_ident()
+        self.registered: bool = False
+        self.thread: int = get_ident()
 
     @property
-    def loop(self):
+    def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that watches."""
-        return self.key
+        return self.key  # type: ignore[return-value]
 
     @staticmethod
-    def here():
+    def here() -> asyncio.AbstractEventLoop:
         try:
             return asyncio.get_running_loop()
         except RuntimeError:
@@ -115,11 +119,11 @@ class AsyncioGate(Gate):
             ) from None
 
     @staticmethod
-    async def turn():
+    async def turn() -> None:
         AsyncioGate.left = TURN
         await asyncio.sleep(0)
 
-    async def wait(self, seconds):
+    async def wait(self, seconds: float | None) -> None:
         if not self.registered and not self.register():
             return
         future = self.loop.create_future()
@@ -135,12 +139,12 @@ class AsyncioGate(Gate):
             if timer is not None:
                 timer.cancel()
 
-    def wake(self, waiting):
+    def wake(self, waiting: Iterable[Any]) -> None:
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
-    def register(self):
+    def register(self) -> bool:
         """Have the loop watch; False when the conn has ended meanwhile."""
         if not self.hold():
             return False
@@ -149,12 +153,12 @@ class AsyncioGate(Gate):
         Context().run(self.add)
         return True
 
-    def add(self):
+    def add(self) -> None:
         """Give the loop the descriptors."""
         for number, writing in self.numbers:
             (self.loop.add_writer if writing else self.loop.add_reader)(number, self.told)
 
-    def unregister(self):
+    def unregister(self) -> None:
         if self.registered:
             self.registered = False
             if not self.loop.is_closed():
@@ -162,7 +166,7 @@ class AsyncioGate(Gate):
                     (self.loop.remove_writer if writing else self.loop.remove_reader)(number)
             self.let_go()
 
-    def take_back(self):
+    def take_back(self) -> None:
         # Elsewhere the loop does it, which the conn's end has woken.
         loop = self.loop
         running = asyncio._get_running_loop()
@@ -180,23 +184,24 @@ class TrioGate(Gate):
     kept = True
     checkpoints = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.leading = False
+        self.leading: bool = False
 
     # One run after the other goes on in a thread, so that the next can use what the last one had.
-    here = staticmethod(get_ident)
+    if not TYPE_CHECKING:
+        here = staticmethod(get_ident)
 
     @staticmethod
-    async def turn():
+    async def turn() -> None:
         TrioGate.left = 0
         await sys.modules["trio"].lowlevel.checkpoint_if_cancelled()
 
     @staticmethod
-    async def after():
+    async def after() -> None:
         await sys.modules["trio"].lowlevel.cancel_shielded_checkpoint()
 
-    async def wait(self, seconds):
+    async def wait(self, seconds: float | None) -> None:
         trio = sys.modules["trio"]
         if seconds is None:
             await self.follow_or_lead(trio)
@@ -204,13 +209,13 @@ class TrioGate(Gate):
             with trio.move_on_after(seconds):
                 await self.follow_or_lead(trio)
 
-    async def follow_or_lead(self, trio):
+    async def follow_or_lead(self, trio: Any) -> None:
         """Wait for the task that leads, or be it."""
         if self.leading:
             task = trio.lowlevel.current_task()
             self.waiting[task] = None
 
-            def give_up(_):
+            def give_up(_: Any) -> Any:
                 self.waiting.pop(task, None)
                 return trio.lowlevel.Abort.SUCCEEDED
 
@@ -227,7 +232,7 @@ class TrioGate(Gate):
         else:
             await trio.lowlevel.checkpoint()
 
-    async def watch(self, trio):
+    async def watch(self, trio: Any) -> None:
         """Return when one of the descriptors is ready."""
         numbers = self.numbers
         if len(numbers) == 1:
@@ -235,7 +240,7 @@ class TrioGate(Gate):
             return
         async with trio.open_nursery() as nursery:
 
-            async def first(number, writing):
+            async def first(number: int, writing: bool) -> None:
                 lowlevel = trio.lowlevel
                 await (lowlevel.wait_writable if writing else lowlevel.wait_readable)(number)
                 nursery.cancel_scope.cancel()
@@ -243,13 +248,13 @@ class TrioGate(Gate):
             for number, writing in numbers:
                 nursery.start_soon(first, number, writing)
 
-    def wake(self, waiting):
+    def wake(self, waiting: Iterable[Any]) -> None:
         reschedule = sys.modules["trio"].lowlevel.reschedule
         for task in waiting:
             reschedule(task)
 
 
-def current_gate():
+def current_gate() -> type[Gate]:
     """The kind of Gate for the loop that runs here."""
     trio = sys.modules.get("trio")
     if trio is None or not trio.lowlevel.in_trio_task():

@@ -5,6 +5,8 @@ keyword of their openers, a line of `features()` and of ``ipv4 doctor``. Adding 
 number to libc/numbers.h, and a row here.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import sys
@@ -13,6 +15,20 @@ from socket import IPPROTO_ICMP, SOCK_RAW, SOCK_STREAM
 from .engine.connection import queued
 from .engine.kernel import KERNEL, LEVEL, SINCE
 from .wire.arguments import integer, shown
+
+TYPE_CHECKING = False  # typing's own would cost more to import than this whole module
+if TYPE_CHECKING:
+    from typing import Any, Literal, Self, SupportsIndex, TypedDict, overload
+
+    from typing_extensions import Buffer
+
+    from .constants import PathMTUDiscovery
+    from .engine.sockopt import _Door
+    from .filtering import ICMPFilter
+    from .interface import Interface, MemoryInfo
+    from .types import InterfaceLike
+else:
+    _Door = object
 
 __all__ = ["DatagramOptions", "FlagOption", "IntOption", "RawOptions", "UnicastOptions", "rows"]
 
@@ -59,9 +75,19 @@ class Option(property):
     """
 
     def __init__(
-        self, kernel_name, doc, *, use="", takes="", trial=None, feature="", since="", kind="",
-        before=False, free_at_first=False,
-    ):  # fmt: skip
+        self,
+        kernel_name: str,
+        doc: str,
+        *,
+        use: str = "",
+        takes: str = "",
+        trial: object = None,
+        feature: str = "",
+        since: str = "",
+        kind: str = "",
+        before: bool = False,
+        free_at_first: bool = False,
+    ) -> None:
         level = LEVEL[kernel_name]
         told = f"{PAGES[level]}, {kernel_name}, Linux {SINCE[kernel_name]}"
         privilege = f"setting it takes {takes}" if takes else "it takes no privilege"
@@ -69,85 +95,119 @@ class Option(property):
         doc = doc.replace("\n        ", "\n")  # the rows of the tables are indented
         self.__doc__ = f"{doc.rstrip()}\n\n{told}; {privilege}.\n"
         self.kernel_name = kernel_name
-        self.level = KERNEL[level]
-        self.option = KERNEL[kernel_name]
+        self.level: int = KERNEL[level]
+        self.option: int = KERNEL[kernel_name]
         self.use = use
         self.takes = takes
         self.trial = trial
-        self.feature = feature
-        self.since = since or SINCE[kernel_name]
+        self.feature: str = feature
+        self.since: str = since or SINCE[kernel_name]
         self.kind = kind
         self.before = before
         self.free_at_first = free_at_first
 
-    def __set_name__(self, owner, name):
-        self.name = name
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name: str = name
         self.feature = self.feature or name
 
-    def check(self, value):
+    def check(self, value: Any) -> int:
         """The number to hand to the kernel; raises for what the option does not take."""
         raise NotImplementedError
 
-    def show(self, value):
+    def show(self, value: int) -> Any:
         """What the kernel's number means."""
         return value
 
-    def read(self, conn):
+    def read(self, conn: Any) -> Any:
         """The option of a conn, as Python has it."""
         if self.kind and self.option >= 0:
             conn._require_kind(self.name, self.kind)
         return self.show(conn._get_int(self.level, self.option, self.kernel_name))
 
-    def write(self, conn, value):
+    def write(self, conn: Any, value: Any) -> None:
         """Set the option of a conn."""
         number = self.check(value)
         conn._set_int(self.level, self.option, number, f"{self.kernel_name} {shown(value)}")
 
 
 class IntOption(Option):
-    """An option that takes an integer of a range, or a member of the enumeration named."""
+    """An option that takes an integer of a range."""
 
-    def __init__(self, kernel_name, low, high, doc, *, enum=None, **facts):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, conn: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, conn: object, owner: type | None = None, /) -> int: ...
+        def __get__(self, conn: Any, owner: Any = None, /) -> Any: ...
+        def __set__(self, conn: object, value: SupportsIndex, /) -> None: ...
+
+    def __init__(self, kernel_name: str, low: int, high: int, doc: str, **facts: Any) -> None:
         super().__init__(kernel_name, doc, **facts)
         self.low = low
         self.high = high
-        self.enum = enum
 
-    def check(self, value):
+    def check(self, value: Any) -> int:
         number = integer(value, self.low, self.high, self.name)
         # The door takes a C int; the kernel reads the same 32 bits.
         return number - (1 << 32) if number > 0x7FFFFFFF else number
 
-    def show(self, value):
-        if self.enum is None:
-            return value & 0xFFFFFFFF if self.high > 0x7FFFFFFF else value
-        from . import constants
-
-        try:
-            return getattr(constants, self.enum)(value)
-        except ValueError:
-            return value
+    def show(self, value: int) -> Any:
+        return value & 0xFFFFFFFF if self.high > 0x7FFFFFFF else value
 
 
 class TTLOption(IntOption):
     """A TTL, where -1 restores the system's default and 0 may not be sent."""
 
-    def check(self, value):
+    def check(self, value: Any) -> int:
         number = super().check(value)
         if number == 0:
             raise ValueError(f"{self.name} must be in 1..{self.high} or -1, not 0")
         return number
 
 
+class DiscoveryOption(Option):
+    """How the path's MTU is found: a `PathMTUDiscovery`."""
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, conn: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, conn: object, owner: type | None = None, /) -> PathMTUDiscovery: ...
+        def __get__(self, conn: Any, owner: Any = None, /) -> Any: ...
+        def __set__(self, conn: object, value: SupportsIndex, /) -> None: ...
+
+    def check(self, value: Any) -> int:
+        return integer(value, 0, 5, self.name)
+
+    def show(self, value: int) -> Any:
+        from .constants import PathMTUDiscovery
+
+        try:
+            return PathMTUDiscovery(value)
+        except ValueError:
+            return value
+
+
 class FlagOption(Option):
     """An option that is on or off."""
 
-    def check(self, value):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, conn: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, conn: object, owner: type | None = None, /) -> bool: ...
+        def __get__(self, conn: Any, owner: Any = None, /) -> Any: ...
+        def __set__(self, conn: object, value: bool, /) -> None: ...
+
+    def check(self, value: Any) -> int:
         if not isinstance(value, (bool, int)):
             raise TypeError(f"{self.name} must be True or False, not {type(value).__name__}")
         return int(bool(value))
 
-    def show(self, value):
+    def show(self, value: int) -> Any:
         return value != 0
 
 
@@ -162,22 +222,39 @@ class InterfaceOption(Option):
         Whether the kernel takes an index that no interface has, which makes the socket deaf.
     """
 
-    def __init__(self, kernel_name, doc, *, swapped=False, unchecked=False, **facts):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, conn: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, conn: object, owner: type | None = None, /) -> Interface | None: ...
+        def __get__(self, conn: Any, owner: Any = None, /) -> Any: ...
+        def __set__(self, conn: object, value: InterfaceLike | None, /) -> None: ...
+
+    def __init__(
+        self,
+        kernel_name: str,
+        doc: str,
+        *,
+        swapped: bool = False,
+        unchecked: bool = False,
+        **facts: Any,
+    ) -> None:
         super().__init__(kernel_name, doc, **facts)
         self.swapped = swapped
         self.unchecked = unchecked
 
-    def swap(self, number):
+    def swap(self, number: int) -> int:
         """The index as the kernel has it, or back: some options take it in network order."""
         if not self.swapped:
             return number
         return int.from_bytes((number & 0xFFFFFFFF).to_bytes(4, sys.byteorder), "big", signed=True)
 
-    def read(self, conn):
+    def read(self, conn: Any) -> Any:
         number = self.swap(conn._get_int(self.level, self.option, self.kernel_name))
         return conn._interface(number) if number else None
 
-    def write(self, conn, value):
+    def write(self, conn: Any, value: Any) -> None:
         number = conn._interface_index(value, self.name)
         if number and self.unchecked and not conn._interface(number).name:
             raise OSError(errno.ENODEV, f"{os.strerror(errno.ENODEV)}: {self.name} {shown(value)}")
@@ -189,12 +266,12 @@ class InterfaceOption(Option):
 class BufferOption(IntOption):
     """A buffer size: asks for the privileged, unlimited form first, then for the plain one."""
 
-    def __init__(self, kernel_name, forced_name, doc, **facts):
+    def __init__(self, kernel_name: str, forced_name: str, doc: str, **facts: Any) -> None:
         super().__init__(kernel_name, 0, 0x3FFFFFFF, doc, **facts)
-        self.forced = KERNEL[forced_name]
+        self.forced: int = KERNEL[forced_name]
         self.forced_name = forced_name
 
-    def write(self, conn, value):
+    def write(self, conn: Any, value: Any) -> None:
         number = self.check(value)
         if self.forced >= 0:
             try:
@@ -209,7 +286,18 @@ class BufferOption(IntOption):
 class PortRangeOption(Option):
     """Two ports in one number: the lower in its lower half; None for neither."""
 
-    def check(self, value):
+    if TYPE_CHECKING:
+
+        @overload
+        def __get__(self, conn: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, conn: object, owner: type | None = None, /) -> tuple[int, int] | None: ...
+        def __get__(self, conn: Any, owner: Any = None, /) -> Any: ...
+        def __set__(
+            self, conn: object, value: tuple[SupportsIndex, SupportsIndex] | None, /
+        ) -> None: ...
+
+    def check(self, value: Any) -> int:
         if value is None:
             return 0
         if not isinstance(value, tuple) or len(value) != 2:
@@ -220,21 +308,30 @@ class PortRangeOption(Option):
         number = high << 16 | low
         return number - (1 << 32) if number > 0x7FFFFFFF else number
 
-    def show(self, value):
+    def show(self, value: int) -> Any:
         return (value & 0xFFFF, value >> 16 & 0xFFFF) if value else None
 
 
 class RateOption(Option):
     """Bytes a second, None for no limit. Kernels before 5.0 take 32 bits."""
 
-    NONE = 0xFFFFFFFFFFFFFFFF
+    if TYPE_CHECKING:
 
-    def read(self, conn):
+        @overload
+        def __get__(self, conn: None, owner: type, /) -> Self: ...
+        @overload
+        def __get__(self, conn: object, owner: type | None = None, /) -> int | None: ...
+        def __get__(self, conn: Any, owner: Any = None, /) -> Any: ...
+        def __set__(self, conn: object, value: SupportsIndex | None, /) -> None: ...
+
+    NONE: int = 0xFFFFFFFFFFFFFFFF
+
+    def read(self, conn: Any) -> Any:
         raw = conn._get_bytes(self.level, self.option, 8, self.kernel_name)
         rate = int.from_bytes(raw, sys.byteorder)
         return None if rate == (1 << 8 * len(raw)) - 1 else rate
 
-    def write(self, conn, value):
+    def write(self, conn: Any, value: Any) -> None:
         rate = self.NONE if value is None else integer(value, 1, (1 << 63) - 1, self.name)
         raw = rate.to_bytes(8, sys.byteorder)
         if len(conn._get_bytes(self.level, self.option, 8, self.kernel_name)) == 4:
@@ -242,12 +339,12 @@ class RateOption(Option):
         conn._set_bytes(self.level, self.option, raw, f"{self.kernel_name} {shown(value)}")
 
 
-class UnicastOptions:
+class UnicastOptions(_Door):
     """Options of every conn."""
 
     __slots__ = ()
 
-    tos = IntOption(
+    tos: IntOption = IntOption(
         "IP_TOS",
         0,
         255,
@@ -259,7 +356,7 @@ class UnicastOptions:
         """,
         before=True,
     )
-    ttl = TTLOption(
+    ttl: TTLOption = TTLOption(
         "IP_TTL",
         -1,
         255,
@@ -267,23 +364,20 @@ class UnicastOptions:
         the sysctl net.ipv4.ip_default_ttl. RawConn packets carry their own header's value instead.
         """,
     )
-    path_mtu_discovery = IntOption(
+    path_mtu_discovery: DiscoveryOption = DiscoveryOption(
         "IP_MTU_DISCOVER",
-        0,
-        5,
         """How packets are kept within the path's MTU, a `PathMTUDiscovery` (RFC 1191).
 
         DO sets "don't fragment" and refuses larger datagrams with EMSGSIZE; PROBE (Linux 2.6.22)
         sets it too but ignores the MTU learned; INTERFACE (3.13) goes by the interface's MTU and
         never sets it; OMIT (3.15) also fragments here.
         """,
-        enum="PathMTUDiscovery",
         use="path_mtu_discovery, its PROBE mode too",
         trial=3,
         feature="path MTU discovery",
         since="2.6.22",
     )
-    bound_interface = InterfaceOption(
+    bound_interface: InterfaceOption = InterfaceOption(
         "SO_BINDTOIFINDEX",
         """The one interface that the socket sends and receives by, None for all; of a VRF, its
         device. An index or name that no interface has is ENODEV.
@@ -294,7 +388,7 @@ class UnicastOptions:
         trial=1,
         unchecked=True,
     )
-    unicast_interface = InterfaceOption(
+    unicast_interface: InterfaceOption = InterfaceOption(
         "IP_UNICAST_IF",
         """The interface that unicast packets leave by, None for the route's. What is received is
         not restricted. An index that no interface has is EADDRNOTAVAIL, a name ENODEV; beside
@@ -305,7 +399,7 @@ class UnicastOptions:
         trial=1,
         before=True,
     )
-    mark = IntOption(
+    mark: IntOption = IntOption(
         "SO_MARK",
         0,
         0xFFFFFFFF,
@@ -315,7 +409,7 @@ class UnicastOptions:
         takes="CAP_NET_ADMIN, or CAP_NET_RAW since Linux 5.17",
         trial=1,
     )
-    priority = IntOption(
+    priority: IntOption = IntOption(
         "SO_PRIORITY",
         0,
         0x7FFFFFFF,
@@ -326,14 +420,14 @@ class UnicastOptions:
         trial=7,
         feature="priority above 6",
     )
-    freebind = FlagOption(
+    freebind: FlagOption = FlagOption(
         "IP_FREEBIND",
         """Whether the socket may bind to an address that no interface has, or has not yet.
         """,
         use="bind to addresses that are not there yet",
         trial=True,
     )
-    transparent = FlagOption(
+    transparent: FlagOption = FlagOption(
         "IP_TRANSPARENT",
         """Whether the socket may bind to, send from and receive for foreign addresses, as a
         transparent proxy does (the kernel's networking/tproxy document).
@@ -342,7 +436,7 @@ class UnicastOptions:
         takes="CAP_NET_ADMIN or CAP_NET_RAW",
         trial=True,
     )
-    receive_errors = FlagOption(
+    receive_errors: FlagOption = FlagOption(
         "IP_RECVERR",
         """Whether ICMP errors and local ones are kept in the error queue for `read_error` (RFC 1122
         section 4.1.3.3).
@@ -354,7 +448,7 @@ class UnicastOptions:
         trial=True,
         feature="error queue",
     )
-    local_port_range = PortRangeOption(
+    local_port_range: PortRangeOption = PortRangeOption(
         "IP_LOCAL_PORT_RANGE",
         """Ports that the kernel may choose from, ``(low, high)``, either 0 for the system's end;
         None for the system's whole range.
@@ -365,7 +459,7 @@ class UnicastOptions:
         use="which ports the kernel may choose from",
         trial=(0, 0xFFFF),
     )
-    bind_address_no_port = FlagOption(
+    bind_address_no_port: FlagOption = FlagOption(
         "IP_BIND_ADDRESS_NO_PORT",
         """Whether binding to port 0 leaves the choice of the port until the socket is connected,
         when more ports can be had, for only the pair of addresses must be free.
@@ -373,7 +467,7 @@ class UnicastOptions:
         use="choose the port not before connecting",
         trial=True,
     )
-    incoming_cpu = IntOption(
+    incoming_cpu: IntOption = IntOption(
         "SO_INCOMING_CPU",
         -1,
         0x7FFFFFFF,
@@ -383,7 +477,7 @@ class UnicastOptions:
         use="which CPU takes packets in",
         trial=0,
     )
-    max_pacing_rate = RateOption(
+    max_pacing_rate: RateOption = RateOption(
         "SO_MAX_PACING_RATE",
         """Bytes a second that the socket sends at most, None for no limit. The fq queueing
         discipline of the interface (tc-fq(8)) keeps it; without one nothing does, but on TCP.
@@ -393,7 +487,7 @@ class UnicastOptions:
     )
 
     @property
-    def path_mtu(self):
+    def path_mtu(self) -> int:
         """Known MTU of the path to the peer, in bytes; read-only (ip(7), IP_MTU, Linux 2.2).
 
         Raises
@@ -405,7 +499,7 @@ class UnicastOptions:
         return self._get_int(KERNEL["IPPROTO_IP"], KERNEL["IP_MTU"], "IP_MTU")
 
     @property
-    def ip_options(self):
+    def ip_options(self) -> bytes:
         """IP options of every packet sent, at most 40 bytes; ``b""`` for none (ip(7),
         IP_OPTIONS, Linux 2.0; RFC 791). The kernel pads them to a multiple of 4. Kinds that it
         does not know, and with newer kernels source routes, need CAP_NET_RAW.
@@ -421,12 +515,12 @@ class UnicastOptions:
         return self._get_bytes(KERNEL["IPPROTO_IP"], KERNEL["IP_OPTIONS"], 40, "IP_OPTIONS")
 
     @ip_options.setter
-    def ip_options(self, value):
+    def ip_options(self, value: Buffer) -> None:
         raw = _bytes(value, 40, "ip_options", "a bytes-like object")
         self._set_bytes(KERNEL["IPPROTO_IP"], KERNEL["IP_OPTIONS"], raw, "IP_OPTIONS")
 
     @property
-    def memory_info(self):
+    def memory_info(self) -> MemoryInfo:
         """What the socket's queues hold, a `MemoryInfo`; read-only (SO_MEMINFO of socket(7)'s
         level, Linux 4.12). Its `drops` tells what was lost also while nothing arrives.
         """
@@ -439,24 +533,24 @@ class UnicastOptions:
         )
 
     @property
-    def pending(self):
+    def pending(self) -> int:
         """Bytes that can be read: of a datagram socket, those of the next datagram, 0 also where
         that is empty; read-only (udp(7), SIOCINQ, Linux 2.0).
         """
         return queued(self, False)
 
     @property
-    def unsent(self):
+    def unsent(self) -> int:
         """Bytes of the send queue that have not left; read-only (udp(7), SIOCOUTQ, Linux 2.0). Of
         datagrams the kernel counts its own overhead as well.
         """
         return queued(self, True)
 
-    def __dir__(self):
+    def __dir__(self) -> list[str]:
         """Without what cannot be read now, so that nothing that walks over it meets an error."""
         return [name for name in object.__dir__(self) if can_be_read(self, name)]
 
-    def _require_kind(self, name, kind):
+    def _require_kind(self, name: str, kind: str) -> None:
         """AttributeError for what this kind of socket can never have."""
         type_, protocol = KINDS[kind]
         if type_ in (None, self._type) and protocol in (None, self._protocol):
@@ -467,10 +561,23 @@ class UnicastOptions:
             obj=self,
         )
 
-    def _expect_control(self, level, option):
+    def _expect_control(self, level: int, option: int) -> None:
         """For classes that read no control messages: nothing to expect."""
 
-    def getsockopt(self, level, option, buflen=0):
+    if TYPE_CHECKING:
+
+        @overload
+        def getsockopt(  # type: ignore[overload-overlap]
+            self, level: SupportsIndex, option: SupportsIndex, buflen: Literal[0] = 0
+        ) -> int: ...
+        @overload
+        def getsockopt(
+            self, level: SupportsIndex, option: SupportsIndex, buflen: SupportsIndex
+        ) -> bytes: ...
+
+    def getsockopt(
+        self, level: SupportsIndex, option: SupportsIndex, buflen: SupportsIndex = 0
+    ) -> int | bytes:
         """An option that has no name here, as ``socket.getsockopt``.
 
         Parameters
@@ -488,7 +595,9 @@ class UnicastOptions:
             return self._get_bytes(level, option, buflen, what)
         return self._get_int(level, option, what)
 
-    def setsockopt(self, level, option, value):
+    def setsockopt(
+        self, level: SupportsIndex, option: SupportsIndex, value: SupportsIndex | Buffer
+    ) -> None:
         """Set an option that has no name here, as ``socket.setsockopt``.
 
         Parameters
@@ -518,7 +627,7 @@ class DatagramOptions(UnicastOptions):
 
     __slots__ = ()
 
-    multicast_ttl = IntOption(
+    multicast_ttl: IntOption = IntOption(
         "IP_MULTICAST_TTL",
         -1,
         255,
@@ -526,13 +635,13 @@ class DatagramOptions(UnicastOptions):
         1112). 0 keeps them on this host.
         """,
     )
-    multicast_loopback = FlagOption(
+    multicast_loopback: FlagOption = FlagOption(
         "IP_MULTICAST_LOOP",
         """Whether multicast packets sent are heard by this host's own members; True by default. It
         is the sender's setting that counts.
         """,
     )
-    multicast_all = FlagOption(
+    multicast_all: FlagOption = FlagOption(
         "IP_MULTICAST_ALL",
         """Whether a socket bound to the wildcard address hears every group that any socket of
         the host has joined, True by default, or only its own.
@@ -540,14 +649,14 @@ class DatagramOptions(UnicastOptions):
         use="multicast_all = False hears the conn's own groups alone",
         trial=False,
     )
-    broadcast = FlagOption(
+    broadcast: FlagOption = FlagOption(
         "SO_BROADCAST",
         """Whether broadcast destinations may be sent to, which otherwise is EACCES (RFC 919).
         """,
         use="send to broadcast addresses",
         trial=True,
     )
-    busy_poll = IntOption(
+    busy_poll: IntOption = IntOption(
         "SO_BUSY_POLL",
         0,
         0x7FFFFFFF,
@@ -558,7 +667,7 @@ class DatagramOptions(UnicastOptions):
         takes="CAP_NET_ADMIN for raising it on most kernels, not on the newest",
         trial=50,
     )
-    receive_buffer = BufferOption(
+    receive_buffer: BufferOption = BufferOption(
         "SO_RCVBUF",
         "SO_RCVBUFFORCE",
         """Bytes that may wait to be read.
@@ -569,7 +678,7 @@ class DatagramOptions(UnicastOptions):
         """,
         takes="CAP_NET_ADMIN beyond that limit",
     )
-    send_buffer = BufferOption(
+    send_buffer: BufferOption = BufferOption(
         "SO_SNDBUF",
         "SO_SNDBUFFORCE",
         """Bytes that may wait to be sent, like `receive_buffer`; the forced variant is
@@ -577,7 +686,7 @@ class DatagramOptions(UnicastOptions):
         """,
         takes="CAP_NET_ADMIN beyond that limit",
     )
-    no_defragment = FlagOption(
+    no_defragment: FlagOption = FlagOption(
         "IP_NODEFRAG",
         """Whether fragments that a raw socket with IP_HDRINCL sends pass the packet filters of this
         host as they are, rather than put together before.
@@ -594,7 +703,7 @@ class RawOptions(DatagramOptions):
     __slots__ = ()
 
     @property
-    def router_alert(self):
+    def router_alert(self) -> bool:
         """Whether packets to be forwarded that bear the Router Alert option come here instead
         (RFC 2113; ip(7), IP_ROUTER_ALERT, Linux 2.2). It takes no privilege beyond the CAP_NET_RAW
         that opened the socket; with protocol 255 it is EINVAL. Linux cannot be asked for its state:
@@ -603,7 +712,7 @@ class RawOptions(DatagramOptions):
         return self._router_alert
 
     @router_alert.setter
-    def router_alert(self, value):
+    def router_alert(self, value: bool) -> None:
         if not isinstance(value, (bool, int)):
             raise TypeError(f"router_alert must be True or False, not {type(value).__name__}")
         self._set_int(
@@ -612,7 +721,43 @@ class RawOptions(DatagramOptions):
         self._router_alert = bool(value)
 
 
-def can_be_read(conn, name):
+if TYPE_CHECKING:  # the options as keywords of the openers
+
+    class _Options(TypedDict, total=False):
+        tos: SupportsIndex
+        ttl: SupportsIndex
+        multicast_ttl: SupportsIndex
+        multicast_loopback: bool
+        multicast_all: bool
+        multicast_interface: InterfaceLike | None
+        path_mtu_discovery: SupportsIndex
+        bound_interface: InterfaceLike | None
+        unicast_interface: InterfaceLike | None
+        mark: SupportsIndex
+        priority: SupportsIndex
+        freebind: bool
+        transparent: bool
+        broadcast: bool
+        busy_poll: SupportsIndex
+        receive_buffer: SupportsIndex
+        send_buffer: SupportsIndex
+        receive_errors: bool
+        local_port_range: tuple[SupportsIndex, SupportsIndex] | None
+        bind_address_no_port: bool
+        incoming_cpu: SupportsIndex
+        max_pacing_rate: SupportsIndex | None
+        no_defragment: bool
+        ip_options: Buffer
+        icmp_filter: ICMPFilter
+        min_ttl: SupportsIndex
+        release_gil: bool | None
+        segmentation: bool
+
+    class _RawOptions(_Options, total=False):
+        router_alert: bool
+
+
+def can_be_read(conn: Any, name: str) -> bool:
     """Whether an attribute is there now: not an option that this kind of socket, this kernel or
     a closed conn has not.
     """
@@ -625,15 +770,15 @@ def can_be_read(conn, name):
     return True
 
 
-def rows(cls):
+def rows(cls: type) -> dict[str, Option]:
     """The rows that a class has as properties, by name."""
-    found = {}
+    found: dict[str, Option] = {}
     for base in reversed(cls.__mro__):
         found |= {name: row for name, row in vars(base).items() if isinstance(row, Option)}
     return found
 
 
-def _bytes(value, limit, name, wanted):
+def _bytes(value: Any, limit: int, name: str, wanted: str) -> bytes:
     """A copy of a buffer, whose length is looked at before."""
     try:
         view = memoryview(value)

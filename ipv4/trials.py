@@ -1,14 +1,16 @@
 """What this kernel and these privileges allow, found by trying."""
 
+from __future__ import annotations
+
 import socket
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .conn import Conn, PacketConn, RawConn
 from .constants import ControlFlags
 from .engine.message import Message
 from .filtering import ICMPFilter
-from .options import rows
+from .options import Option, rows
 from .wire.cmsg import RECEIVE_OPTIONS
 from .wire.control import ControlMessage
 
@@ -23,7 +25,7 @@ class Feature(NamedTuple):
     takes: str  # a capability, or the version of Linux that brought it
 
 
-def features():
+def features() -> dict[str, OSError | NotImplementedError | None]:
     """Try each feature that a kernel or a privilege may deny.
 
     Returns
@@ -37,7 +39,7 @@ def features():
     A feature that needs a privilege is denied with PermissionError: the same kernel may allow it
     to another process.
     """
-    outcome = {}
+    outcome: dict[str, OSError | NotImplementedError | None] = {}
     for name, feature in FEATURES.items():
         try:
             feature.attempt()
@@ -48,22 +50,23 @@ def features():
     return outcome
 
 
-def _loopback(**options):
+def _loopback(**options: Any) -> PacketConn:
     return PacketConn.udp(("127.0.0.1", 0), **options)
 
 
-def _control(flag):
-    def attempt():
+def _control(flag: int) -> Callable[[], None]:
+    def attempt() -> None:
         with _loopback() as conn:
             conn.set_control_message(flag, True)
 
     return attempt
 
 
-def _option(row):
+def _option(row: Option) -> Feature:
     """The trial of a row of options.py, on a socket that has it."""
 
-    def attempt():
+    def attempt() -> None:
+        make: Callable[[], Any]
         if row.kind or row.name not in rows(PacketConn):
             make = _raw if row.name in rows(RawConn) else _stream
         else:
@@ -76,8 +79,8 @@ def _option(row):
     return Feature(attempt, row.use, capability or f"Linux {row.since}")
 
 
-def _send(**told):
-    def attempt():
+def _send(**told: Any) -> Callable[[], None]:
+    def attempt() -> None:
         with _loopback() as conn:
             conn.write_to(b"12", conn.local_addr, ControlMessage(**told))
             if not conn.segmentation:
@@ -86,14 +89,14 @@ def _send(**told):
     return attempt
 
 
-def _batch():
+def _batch() -> None:
     with _loopback() as conn:
         conn.write_batch([Message([b"1"], addr=conn.local_addr) for _ in range(2)])
         if conn._moves_one_a_call():
             raise NotImplementedError("recvmmsg and sendmmsg are not available here")
 
 
-def _coalesce():
+def _coalesce() -> None:
     with _loopback() as conn:
         conn.coalesce = True
         if conn._moves_one_a_call():
@@ -105,52 +108,53 @@ def _coalesce():
             raise OSError(5, "Input/output error: joined messages refused by the loopback")
 
 
-def _raw():
+def _raw() -> RawConn:
     return RawConn.ip(socket.IPPROTO_ICMP, "127.0.0.1")
 
 
-def _stream():
+def _stream() -> Conn:
     return Conn(socket.socket())
 
 
-def _raw_sockets():
+def _raw_sockets() -> None:
     RawConn.ip(socket.IPPROTO_RAW).close()
 
 
-def _ping():
+def _ping() -> None:
     PacketConn.ping("127.0.0.1").close()
 
 
-def _raw_option(name, value):
-    def attempt():
-        with RawConn.ip(socket.IPPROTO_ICMP, "127.0.0.1", **{name: value}):
+def _raw_option(name: str, value: Any) -> Callable[[], None]:
+    def attempt() -> None:
+        options: Any = {name: value}
+        with RawConn.ip(socket.IPPROTO_ICMP, "127.0.0.1", **options):
             pass
 
     return attempt
 
 
-def _ip_options():
+def _ip_options() -> None:
     with _loopback(ip_options=b"\x01"):
         pass
 
 
-def _connect():
+def _connect() -> None:
     with _loopback() as conn:
         conn.connect(conn.local_addr)
         conn.disconnect()
 
 
-def _memory_info():
+def _memory_info() -> None:
     with _loopback() as conn:
         _ = conn.memory_info
 
 
-def _multicast():
+def _multicast() -> None:
     with _loopback(multicast_ttl=1, multicast_loopback=True, multicast_interface=1) as conn:
         conn.join_group("224.0.0.254", 1)
 
 
-def _bpf():
+def _bpf() -> None:
     from . import bpf
 
     with _loopback() as conn:
@@ -158,35 +162,35 @@ def _bpf():
         conn.set_bpf(None)
 
 
-def _reuseport_bpf():
+def _reuseport_bpf() -> None:
     from . import bpf
 
     with _loopback(reuse_port=True) as conn:
         conn.set_reuseport_bpf([bpf.RetConstant(0)])
 
 
-def _lock_bpf():
+def _lock_bpf() -> None:
     with _loopback() as conn:
         conn.lock_bpf()
 
 
-def _timestamping():
+def _timestamping() -> None:
     with _loopback() as conn:
         conn.set_timestamping(1 << 1 | 1 << 3 | 1 << 4)
 
 
-def _source_filter():
+def _source_filter() -> None:
     with _loopback() as conn:
         conn.join_source_specific_group("232.1.1.1", "127.0.0.1", 1)
         conn.source_filter("232.1.1.1", 1)
 
 
-def _netns():
+def _netns() -> None:
     PacketConn.udp(netns="/proc/self/ns/net").close()
 
 
 # Those with a row in options.py are told there; these are calls.
-FEATURES = {
+FEATURES: dict[str, Feature] = {
     "batches": Feature(_batch, "read_batch and write_batch in one system call", "Linux 3.0"),
     "raw sockets": Feature(_raw_sockets, "RawConn and PacketConn.ip", "CAP_NET_RAW"),
     # Its error tells by itself what it takes.

@@ -3,7 +3,8 @@
     python tools/floors.py [DIRECTORY]
 
 The floors are those of the table in DIRECTORY's CONTRIBUTING.md (by default the repository's), the
-package its `ipv4/`. An import inside a function counts too, and so does one by `import_module`.
+package its `ipv4/`. An import inside a function counts too, and so does one by `import_module`;
+one for type checkers alone does not, for nothing is imported.
 """
 
 import re
@@ -24,6 +25,7 @@ TEXT = re.compile(
 )
 PART = re.compile(r";|(?<=:)[ \t]+(?=(?:from|c?import)\b)")
 BRACKETS = re.compile(r"\([^()]*\)")
+CHECKED = re.compile(r"^( *)if TYPE_CHECKING:[^\n]*\n(?:(?:\1 +[^\n]*)?\n)*", re.MULTILINE)
 JOINED, PARTED = "\f", "\n\v"  # blanks that count the lines taken out and put in
 FROM = re.compile(r"^\s*from\s+(\.*)\s*([\w.]*)\s+c?import\b([^\n]*)", re.MULTILINE)
 IMPORT = re.compile(r"^\s*c?import\b([^(\n]+)$", re.MULTILINE)
@@ -58,6 +60,7 @@ def statements(source: str) -> str:
     source = TEXT.sub(lambda text: "\n" * text[0].count("\n") if text["gone"] else text[0], source)
     source = source.replace("\\\n", JOINED)
     source = BRACKETS.sub(lambda found: found[0].replace("\n", JOINED), source)
+    source = CHECKED.sub(lambda block: "\n" * block[0].count("\n"), source)
     return PART.sub(PARTED, source)
 
 

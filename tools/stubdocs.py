@@ -1,10 +1,9 @@
-"""Write a module's docstrings into its stub, for editors show what stands there.
+"""Write a compiled module's docstrings into its stub, for editors show what stands there.
 
-    python tools/stubdocs.py ipv4/engine/packet.pyx ipv4/engine/packet.pyi [SOURCE ...] OUTPUT
+    python tools/stubdocs.py ipv4/engine/packet.pyx ipv4/engine/packet.pyi OUTPUT
 
 A docstring stands once, in the source; the build runs this for every stub that it installs. What
-has none of its own takes that of its base class, of its row among the class's attributes, or of
-the member of that name in the other sources, whose calls it hands on.
+has none of its own takes that of its row among the class's attributes.
 Nothing is imported: compiled modules are read line by line, the others by `ast`.
 """
 
@@ -30,7 +29,6 @@ class Place(NamedTuple):
     first: int  # lines, from 1
     last: int
     doc: str
-    bases: tuple[str, ...] = ()
 
 
 def scan(path):
@@ -51,11 +49,10 @@ def scan_python(text):
                     kind = "class" if isinstance(node, ast.ClassDef) else "def"
                     first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
                     doc = ast.get_docstring(node) or ""
-                    bases = tuple(ast.unparse(each) for each in getattr(node, "bases", ()))
-                    places[name] = Place(kind, first, node.end_lineno, doc, bases)
+                    places[name] = Place(kind, first, node.end_lineno, doc)
                 if isinstance(node, ast.ClassDef):
                     visit(node.body, f"{name}.")
-            elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
                 # A row of a table of options: its longest text is its docstring.
                 said = [
                     each.value
@@ -65,7 +62,7 @@ def scan_python(text):
                 doc = max(said, key=len, default="")
                 if prefix and "\n" in doc:
                     place = Place("def", node.lineno, node.end_lineno, inspect.cleandoc(doc))
-                    places[prefix + node.targets[0].id] = place
+                    places[prefix + node.target.id] = place
 
     visit(ast.parse(text).body, "")
     return places
@@ -134,7 +131,7 @@ def attribute_docs(doc):
     return {name: inspect.cleandoc("\n".join(lines[1:])) for name, lines in said.items()}
 
 
-def doc_of(name, places, others):
+def doc_of(name, places):
     """The docstring of a qualified name."""
     place = places.get(name)
     if place and place.doc:
@@ -143,30 +140,23 @@ def doc_of(name, places, others):
     if not owner or member.startswith("_"):
         return ""
     around = places.get(owner)
-    if around:
-        for base in around.bases:
-            if doc := doc_of(f"{base}.{member}", places, {}):
-                return doc
-        if doc := attribute_docs(around.doc).get(member, ""):
-            return doc
-    return others.get(member, "")
+    return attribute_docs(around.doc).get(member, "") if around else ""
 
 
-def documented(stub, places, module_doc="", others=None):
+def documented(stub, places, module_doc=""):
     """The stub's text with the docstrings that the source has."""
-    others = others or {}
     lines = stub.splitlines(keepends=True)
     edits = []  # (line from 0, column or None for before the line, text)
 
     def visit(body, prefix):
         for node in body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                doc = doc_of(prefix + node.target.id, places, others)
+                doc = doc_of(prefix + node.target.id, places)
                 if doc:
                     edits.append((node.end_lineno, None, quoted(doc, node.col_offset)))
             if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 continue
-            doc = doc_of(prefix + node.name, places, others)
+            doc = doc_of(prefix + node.name, places)
             is_setter = any(
                 isinstance(each, ast.Attribute) and each.attr in ("setter", "deleter")
                 for each in getattr(node, "decorator_list", ())
@@ -202,21 +192,11 @@ def module_doc(path):
     return inspect.cleandoc(ast.literal_eval(found["literal"])) if found else ""
 
 
-def members(sources):
-    """Docstrings of the classes' members in these sources, by their bare names."""
-    return {
-        name.rpartition(".")[2]: place.doc
-        for source in reversed(sources)
-        for name, place in scan(source).items()
-        if "." in name and place.doc
-    }
-
-
-def main(source, stub, *others, output):
-    text = documented(Path(stub).read_text(), scan(source), module_doc(source), members(others))
+def main(source, stub, output):
+    text = documented(Path(stub).read_text(), scan(source), module_doc(source))
     ast.parse(text)
     Path(output).write_text(text)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:-1], output=sys.argv[-1])
+    main(*sys.argv[1:])

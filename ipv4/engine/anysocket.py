@@ -5,9 +5,29 @@ name, can be anything. Other libraries are looked for only where they are loaded
 of theirs cannot be there before.
 """
 
+from __future__ import annotations
+
 import _socket
 import socket
 import sys
+
+TYPE_CHECKING = False  # typing's own would cost more to import than this whole module
+if TYPE_CHECKING:
+    from enum import IntEnum
+    from typing import Any, Protocol
+
+    class _SocketLike(Protocol):
+        """A socket, or a class that wraps one; an `int` is a descriptor's number."""
+
+        def fileno(self) -> int: ...
+        def gettimeout(self) -> float | None: ...
+
+    class _Loop(Protocol):
+        @staticmethod
+        def wait(fd: int, seconds: float | None) -> None: ...
+        @staticmethod
+        def sleep(seconds: float) -> None: ...
+
 
 OWN = _socket.socket  # CPython's own, whatever `socket.socket` has been replaced by
 
@@ -20,7 +40,7 @@ class Gevent:
     """Waits in gevent's hub."""
 
     @staticmethod
-    def wait(fd, seconds):
+    def wait(fd: int, seconds: float | None) -> None:
         """Wait until fd is readable, at most some seconds (None: as long as it takes)."""
         elapsed = Elapsed()
         try:
@@ -30,7 +50,7 @@ class Gevent:
                 raise
 
     @staticmethod
-    def sleep(seconds):
+    def sleep(seconds: float) -> None:
         """Let others go on meanwhile."""
         sys.modules["gevent"].sleep(seconds)
 
@@ -39,7 +59,7 @@ class Eventlet:
     """Waits in eventlet's hub."""
 
     @staticmethod
-    def wait(fd, seconds):
+    def wait(fd: int, seconds: float | None) -> None:
         """Wait until fd is readable, at most some seconds (None: as long as it takes)."""
         elapsed = Elapsed()
         try:
@@ -51,20 +71,20 @@ class Eventlet:
                 raise
 
     @staticmethod
-    def sleep(seconds):
+    def sleep(seconds: float) -> None:
         """Let others go on meanwhile."""
         sys.modules["eventlet"].sleep(seconds)
 
 
 # Classes that wrap a socket of CPython's: where, and in whose loop calls on them wait.
-WRAPPERS = (
+WRAPPERS: tuple[tuple[str, str, type[_Loop] | None], ...] = (
     ("asyncio.trsock", "TransportSocket", None),
     ("gevent.socket", "socket", Gevent),
     ("eventlet.greenio.base", "GreenSocket", Eventlet),
 )
 
 
-def adopt(sock):
+def adopt(sock: Any) -> tuple[socket.socket, type[_Loop] | None, bool]:
     """Find out what was given for a socket.
 
     Returns
@@ -95,7 +115,7 @@ def adopt(sock):
     )
 
 
-def facts(sock):
+def facts(sock: Any) -> tuple[int, int, int]:
     """Family, type and protocol of a socket object; for CPython's own, those it really has."""
     if not issubclass(type(sock), OWN):
         return sock.family, sock.type, sock.proto
@@ -105,7 +125,7 @@ def facts(sock):
     return named(socket.AddressFamily, family), named(socket.SocketKind, kind), protocol
 
 
-def named(enumeration, number):
+def named(enumeration: type[IntEnum], number: int) -> int:
     """A number as a member of the enumeration, where it is one."""
     try:
         return enumeration(number)
@@ -113,7 +133,7 @@ def named(enumeration, number):
         return number
 
 
-def by_number(number):
+def by_number(number: int) -> socket.socket:
     """A socket object for a descriptor's number; `socket.socket` may be a patched one."""
     if not 0 <= number < 1 << 31:
         raise ValueError(f"sock must be a socket's descriptor, 0 or more, not {number}")

@@ -1,14 +1,18 @@
 from collections.abc import Iterable
-from typing import ClassVar, SupportsIndex
+from typing import Any, ClassVar, SupportsIndex
 
 from typing_extensions import disjoint_base
 
 from ..types import Messages
 from .message import Message
+from .message_batch import MessageBatch
 from .segments import Segments
 
 @disjoint_base
 class Batches(Segments):
+    def _moves_one_a_call(self) -> bool: ...
+    def _left_none(self, n: int, size: int) -> bool: ...
+    def _take(self, batch: MessageBatch, flags: int) -> Iterable[Any] | None: ...
     def read_batch(self, ms: Messages, flags: SupportsIndex = 0) -> int: ...
     def write_batch(self, ms: Messages, flags: SupportsIndex = 0) -> int: ...
     def write_all(self, messages: Messages | Iterable[Message]) -> list[tuple[int, OSError]]: ...

@@ -16,6 +16,7 @@ class Unraised:
 
 @disjoint_base
 class Descriptor:
+    _owned: bool
     def __init__(self, sock: _SocketLike | int) -> None: ...
     def __enter__(self) -> Self: ...
     def __exit__(

@@ -124,8 +124,8 @@ cdef class Transfer(Endpoint):
 
         Notes
         -----
-        None of it takes a privilege. Each member of `ControlFlags` tells the option that it stands
-        for, and since when Linux has it.
+        None of it takes a privilege. The oldest are there since Linux 2.2; each member of
+        `ControlFlags` tells the option that it stands for, and since when it is there.
         """
         cdef uint32_t asked = <uint32_t>as_int(flags, 0, ALL_FLAGS, "flags")
         cdef uint32_t wanted, bits

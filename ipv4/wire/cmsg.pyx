@@ -35,8 +35,6 @@ from ..libc.socket cimport (
     timespec,
 )
 
-from ..engine.kernel import KERNEL, LEVEL, SINCE
-
 cdef extern from "systems.h" nogil:
     enum:
         RECVDSTADDR "IPV4_RECVDSTADDR"
@@ -61,6 +59,8 @@ cdef enum:
 
 
 cdef list receive_options():
+    from ..engine.kernel import KERNEL, LEVEL, SINCE
+
     cdef int i
     rows = []
     for i in range(FLAG_ROWS):

@@ -28,6 +28,7 @@ import ipv4
 from ipv4 import ICMPFilter, Message, MessageBatch, PacketConn, RawConn, bpf
 
 privileged = pytest.mark.privileged
+BITS = sum(ipv4.ControlFlags)
 
 
 # Name in the message, the range, and the call.
@@ -38,9 +39,9 @@ NUMBERS = {
     "write_batch": ("flags", COUNT, lambda w, v: w.conn.write_batch(w.batch, v)),
     "raw read_from": ("flags", COUNT, lambda w, v: w.raw.read_from(bytearray(1), v)),
     "raw write_to": ("flags", COUNT, lambda w, v: w.raw.write_to(w.header, b"", None, v)),
-    "set_control_message": ("flags", (0, 1023), lambda w, v: w.conn.set_control_message(v, True)),
+    "set_control_message": ("flags", (0, BITS), lambda w, v: w.conn.set_control_message(v, True)),
     "set_timestamping": ("flags", COUNT, lambda w, v: w.conn.set_timestamping(v)),
-    "new_control_message": ("flags", (0, 1023), lambda w, v: ipv4.new_control_message(v)),
+    "new_control_message": ("flags", (0, BITS), lambda w, v: ipv4.new_control_message(v)),
     "getsockopt level": ("level", COUNT, lambda w, v: w.conn.getsockopt(v, 1)),
     "getsockopt option": ("option", COUNT, lambda w, v: w.conn.getsockopt(0, v)),
     "getsockopt buflen": ("buflen", (0, 65535), lambda w, v: w.conn.getsockopt(0, 1, v)),
@@ -49,7 +50,7 @@ NUMBERS = {
     "setsockopt value": ("value", (INT32[0], UINT32[1]), lambda w, v: w.conn.setsockopt(0, 1, v)),
     "batch count": ("count", (1, 1 << 24), lambda w, v: MessageBatch(v, 1)),
     "batch size": ("size", (0, 1 << 30), lambda w, v: MessageBatch(1, v)),
-    "batch flags": ("flags", (0, 1023), lambda w, v: MessageBatch(1, 1, v)),
+    "batch flags": ("flags", (0, BITS), lambda w, v: MessageBatch(1, 1, v)),
     "batch heads": ("count", (0, 4), lambda w, v: w.batch.heads(v)),
     "slot n": ("n", (0, 32), setting("slot", "n")),
     "slot flags": ("flags", COUNT, setting("slot", "flags")),

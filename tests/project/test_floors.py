@@ -89,6 +89,12 @@ def test_an_import_that_goes_up_is_seen(told, source):
     assert "engine/retry (floor 1) imports " in sentence
 
 
+def test_what_type_checkers_alone_import_is_no_import(told):
+    above = "if TYPE_CHECKING:\n    from ..conn import Conn\n\n    class C(Conn): ..."
+    assert told({"engine/retry.pyx": f"{above}\nelse:\n    C = object"}) == []
+    assert len(told({"engine/retry.pyx": f"{above}\nfrom ..conn import Conn"})) == 2
+
+
 def test_the_line_is_named(told):
     source = '"""Two\nlines."""\nimport os; import sys\nfrom os import (\n  path)\nimport ipv4.cli'
     sentence, _ = told({"conn.py": source})

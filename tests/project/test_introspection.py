@@ -86,15 +86,17 @@ def test_typed_programs_use_every_public_name():
 
 
 def stubbed_classes():
-    """Of each class of the stubs: what it names itself, and its bases."""
+    """Of each class that type checkers know: what it names itself, and its bases."""
     found = {}
-    for stub in STUBS.rglob("*.pyi"):
-        for cls in ast.parse(stub.read_text()).body:
+    for path in [*STUBS.rglob("*.pyi"), *STUBS.glob("*.py")]:
+        for cls in ast.walk(ast.parse(path.read_text())):
             if isinstance(cls, ast.ClassDef):
                 names = set()
-                for each in cls.body:
+                for each in ast.walk(cls):
                     if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
                         names.add(each.target.id)
+                    elif isinstance(each, ast.Assign):
+                        names.update(to.id for to in each.targets if isinstance(to, ast.Name))
                     elif isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)):
                         names.add(each.name)
                 bases = [base.id for base in cls.bases if isinstance(base, ast.Name)]
