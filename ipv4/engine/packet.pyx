@@ -20,10 +20,10 @@ from ..wire.address cimport as_sockaddr, peer_of
 from ..wire.arguments cimport as_flags, as_int, shown
 from ..wire.control cimport ROUTE_ROOM, ControlMessage, at_once, encode_route, is_route
 from ..wire.memory cimport Memory, fasten, look_at, unfasten
-from .descriptor cimport hold, is_unseen, let_go
+from .descriptor cimport hold, let_go
 from .endpoint cimport Attempt
 from .errqueue cimport ErrorQueue
-from .wait cimport NEVER, begin, deadline_is_near
+from .wait cimport begin
 from .retry cimport (
     Incoming,
     Outgoing,
@@ -31,6 +31,7 @@ from .retry cimport (
     as_write_flags,
     control_of,
     free_control,
+    goes_at_once,
     raise_cut_control,
     refuse_room,
     releases,
@@ -276,9 +277,8 @@ cdef inline object read_at_once(PacketTransfer conn, object buf, int flags):
     cdef Py_ssize_t n
     look_at(buf, &memory, True, "buf")
     if (
-        not ALONE or memory.fast or conn._type == SOCK_RAW or is_unseen(conn)
-        or conn.read_deadline != NEVER and deadline_is_near(conn.read_deadline)
-        or releases(conn, 1, 0)
+        memory.fast or conn._type == SOCK_RAW
+        or not goes_at_once(conn, conn.read_deadline, 0)
     ):
         return read_payload(conn, buf, &memory, flags, 0)
     if conn.wants_control:
@@ -347,11 +347,7 @@ cdef inline object write_at_once(PacketTransfer conn, object data, object dst, o
         else:
             find_destination(conn, dst, &name)
     look_at(data, &memory, False, "data")
-    if (
-        not ALONE or memory.fast or is_unseen(conn)
-        or conn.write_deadline != NEVER and deadline_is_near(conn.write_deadline)
-        or releases(conn, 1, memory.size)
-    ):
+    if memory.fast or not goes_at_once(conn, conn.write_deadline, memory.size):
         return write_payload(conn, data, &memory, to, cm, flags, 0)
     if cm is not None:
         if type(cm) is not ControlMessage or not is_route(<ControlMessage>cm):

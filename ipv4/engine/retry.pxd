@@ -1,12 +1,15 @@
 from cpython.mem cimport PyMem_Free
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from ..wire.address cimport Peers, peer_of
 from ..wire.arguments cimport as_flags
 from ..wire.cmsg cimport CONTROL_ROOM, SEND_ROOM
 from ..wire.control cimport ControlMessage, control_from_kernel
 from ..wire.memory cimport Memory
+from .descriptor cimport is_unseen
 from .endpoint cimport Attempt, Endpoint
+from .wait cimport NEVER, deadline_is_near
+from ..libc.doors cimport ALONE
 from ..libc.socket cimport iovec, msghdr, sockaddr_in
 
 
@@ -22,6 +25,17 @@ cdef enum:
 cdef inline bint releases(Endpoint conn, size_t count, size_t size) noexcept:
     """Whether a system call gives up the GIL: the one rule, which `release_gil` overrides."""
     return conn.gil > 0 or (conn.gil < 0 and (count >= RELEASE_COUNT or size >= RELEASE_BYTES))
+
+
+cdef inline bint goes_at_once(Endpoint conn, int64_t deadline, size_t size) noexcept:
+    """Whether a call may be tried with the GIL held and without any preparation: nothing but the
+    system call, once.
+    """
+    return (
+        ALONE and not is_unseen(conn)
+        and (deadline == NEVER or not deadline_is_near(deadline))
+        and not releases(conn, 1, size)
+    )
 
 
 cdef int refuse_zerocopy() except -1

@@ -145,6 +145,23 @@ static inline PyObject *ipv4_head(ipv4_results *last, Py_ssize_t n, PyObject *sr
   return tuple;
 }
 
+/* A view of a part of a bytearray, which pins it as any does. The interpreter's own way is a view of
+ * the whole and a slice of that, or an exporter between: saves 300 a packet. */
+static PyObject *ipv4_part_of(PyObject *whole, Py_ssize_t start, Py_ssize_t length) {
+  PyMemoryViewObject *part;
+  Py_buffer view;
+  if (PyBuffer_FillInfo(&view, NULL, PyByteArray_AS_STRING(whole) + start, length, 0,
+                        PyBUF_FORMAT | PyBUF_WRITABLE) < 0)
+    return NULL;
+  part = (PyMemoryViewObject *)PyMemoryView_FromBuffer(&view);
+  if (part == NULL) return NULL;
+  /* What a bytearray does for each view of it, and undoes when that is released. */
+  ((PyByteArrayObject *)whole)->ob_exports++;
+  part->mbuf->master.obj = Py_NewRef(whole);
+  part->view.obj = whole;
+  return (PyObject *)part;
+}
+
 static inline void ipv4_forget(ipv4_results *last) {
   Py_CLEAR(last->length);
   Py_CLEAR(last->tuples[0]);

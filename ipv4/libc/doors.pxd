@@ -18,3 +18,4 @@ cdef extern from "doors.h":
     object head_of "ipv4_head"(Results *last, Py_ssize_t n, object src, int ttl, int ifindex)
     void forget "ipv4_forget"(Results *last) noexcept
     object as_number "ipv4_number"(long n)
+    object part_of "ipv4_part_of"(object whole, Py_ssize_t start, Py_ssize_t length)

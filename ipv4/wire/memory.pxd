@@ -37,6 +37,11 @@ cdef inline int look_at(object exporter, Memory *memory, bint writable, str name
     return 0
 
 
+cdef inline bint is_plain(object exporter) noexcept:
+    """Whether `look_at` sees a payload directly, and so can neither fail nor owe anything."""
+    return PyBytes_CheckExact(exporter) or ALONE and PyByteArray_CheckExact(exporter)
+
+
 cdef inline int fasten(object exporter, Memory *memory, bint writable) except -1:
     """Keep what `look_at` found where it is; nothing of Python ran since."""
     if not memory.fast:
