@@ -7,6 +7,8 @@
 
 #include <Python.h>
 
+#include "threads.h"
+
 /* Whether a thread that has the interpreter's lock is alone with its objects. */
 #ifdef Py_GIL_DISABLED
 enum { IPV4_ALONE = 0 };
@@ -44,6 +46,16 @@ static inline int ipv4_open_door(PyTypeObject *owner, const char *name, ipv4_doo
   return 0;
 }
 
+/* The same for calls of a class. */
+static inline int ipv4_open_constructor(PyTypeObject *owner, vectorcallfunc door,
+                                        vectorcallfunc *behind) {
+  if (owner->tp_vectorcall != NULL && owner->tp_vectorcall != door) {
+    *behind = owner->tp_vectorcall;
+    owner->tp_vectorcall = door;
+  }
+  return 0;
+}
+
 /* A method of a base class as one that `owner` has itself. The interpreter's quick ways into
  * methods are for those whose class is the object's own: saves 370 where methods are looked up in
  * a loop (conn.read_from(...)). */
@@ -51,6 +63,14 @@ static inline PyObject *ipv4_own_method(PyTypeObject *owner, PyObject *method) {
   if (!Py_IS_TYPE(method, &PyMethodDescr_Type))
     return PyErr_Format(PyExc_TypeError, "a method of C is needed, not %R", method);
   return PyDescr_NewMethod(owner, ((PyMethodDescrObject *)method)->d_method);
+}
+
+/* Puts an object, which it takes over, into a field that the interpreter reads by its offset and
+ * without a section: what was there goes once it is there no longer. */
+static inline void ipv4_show(PyObject **field, PyObject *value) {
+  PyObject *before = *field;
+  ipv4_store(field, value);
+  Py_XDECREF(before);
 }
 
 /* What a conn's calls gave last, to be given again: all NULL and 0 at first. Where threads are not

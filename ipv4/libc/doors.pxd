@@ -9,6 +9,10 @@ cdef extern from "doors.h":
     ctypedef PyObject **Given "ipv4_given"
     ctypedef object (*Door "ipv4_door")(object self, Given given, Py_ssize_t count, PyObject *names)
     int open_door "ipv4_open_door"(type owner, const char *name, Door door, Door *behind) except -1
+    ctypedef object (*Maker "vectorcallfunc")(
+        object cls, Given given, size_t count, PyObject *names)
+    int open_constructor "ipv4_open_constructor"(type owner, Maker door, Maker *behind) except -1
+    Py_ssize_t given_count "PyVectorcall_NARGS"(size_t count) noexcept
     object own_method "ipv4_own_method"(type owner, object method)
     # What a conn gave last, to be given again: owned references.
     ctypedef struct Results "ipv4_results":
@@ -19,3 +23,4 @@ cdef extern from "doors.h":
     void forget "ipv4_forget"(Results *last) noexcept
     object as_number "ipv4_number"(long n)
     object part_of "ipv4_part_of"(object whole, Py_ssize_t start, Py_ssize_t length)
+    PyObject *new_number "ipv4_number"(long n) noexcept

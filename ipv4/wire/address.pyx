@@ -5,10 +5,12 @@ from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_XDECREF
 from cpython.tuple cimport PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from libc.stdint cimport UINT32_MAX, int64_t, uint16_t, uint32_t
+from cpython.unicode cimport PyUnicode_CheckExact
+from libc.stdint cimport UINT32_MAX, int64_t, uint16_t, uint32_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from .arguments cimport as_int, shown
+from ..libc.doors cimport ALONE
 from ..libc.socket cimport AF_INET, htonl, htons, ntohl, ntohs, sockaddr_in
 from ..libc.threads cimport Kept, Try, keep, kept, try_acquire, try_release
 
@@ -92,16 +94,47 @@ cdef int as_port(object value, str name) except -1:
     return <int>as_int(value, 0, 65535, f"{name}: port")
 
 
+cdef enum:
+    TEXTS = 16  # power of two
+
+cdef struct KnownText:
+    PyObject *text  # an owned reference
+    uint32_t address
+
+# Strings given lately, by a part of where they lie: to parse one takes 130 instructions, to find it
+# here 20.
+cdef KnownText known_texts[TEXTS]
+
+
+cdef inline KnownText *known_text(object text) noexcept:
+    return &known_texts[(<uintptr_t><PyObject *>text >> 4 ^ <uintptr_t><PyObject *>text >> 10)
+                        & (TEXTS - 1)]
+
+
 cdef int as_host(object value, uint32_t *address, str name) except -1:
     """An address without its port, into network order."""
     cdef Py_ssize_t size
     cdef const char *text
+    cdef KnownText *known
+    cdef PyObject *before
+    if ALONE and PyUnicode_CheckExact(value):
+        known = known_text(value)
+        if known.text == <PyObject *>value:
+            address[0] = known.address
+            return 0
     if isinstance(value, str):
         if not PyUnicode_IS_COMPACT_ASCII(value):
             value = PyUnicode_FromObject(value)  # of a subclass, whose own are never compact
         if PyUnicode_IS_COMPACT_ASCII(value):
             text = PyUnicode_AsUTF8AndSize(value, &size)
             if parse_quad(text, size, address):
+                if ALONE and PyUnicode_CheckExact(value):
+                    known = known_text(value)
+                    before = known.text
+                    Py_INCREF(value)
+                    known.text = <PyObject *>value
+                    known.address = address[0]
+                    Py_XDECREF(before)
                 return 0
     elif isinstance(value, (bytes, bytearray)):
         packed = bytes(value)

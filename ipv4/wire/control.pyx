@@ -61,16 +61,8 @@ from ..libc.threads cimport FREE_THREADED, Section, begin_section, end_section
 
 cdef extern from *:
     """
-    /* For fields that the interpreter reads by their offset, without a section: what was there
-     * goes once it is there no longer. */
-    static void ipv4_put_field(PyObject **field, PyObject *value) {
-      PyObject *before = *field;
-      Py_INCREF(value);
-      ipv4_store(field, value);
-      Py_DECREF(before);
-    }
-    #define ipv4_put_ttl(cm, value) ipv4_put_field(&(cm)->_ttl, value)
-    #define ipv4_put_ifindex(cm, value) ipv4_put_field(&(cm)->_ifindex, value)
+    #define ipv4_put_ttl(cm, value) ipv4_show(&(cm)->_ttl, Py_NewRef(value))
+    #define ipv4_put_ifindex(cm, value) ipv4_show(&(cm)->_ifindex, Py_NewRef(value))
 
     /* Where a message holds them. */
     #define ipv4_ttl_of(cm) (&(cm)->_ttl)

@@ -7,6 +7,12 @@ cdef enum:
 
 cdef class Header:
     cdef:
+        # What most programs read, as ints that Python takes straight from here: see
+        # `expose_object`. Each is the number of its name below: 480 instructions for the three.
+        object shown_total_len
+        object shown_ttl
+        object shown_protocol
+        # In the order of the constructor's parameters.
         int32_t _version
         int32_t _len
         int32_t _tos
@@ -24,6 +30,7 @@ cdef class Header:
         bytes long_options  # only options that a program set too long to marshal
         unsigned char short_options[40]
 
+    cdef int show(self) except -1
     cdef const char *decode(self, const unsigned char *data, size_t length, int form) noexcept
     cdef void encode(self, unsigned char *out, int form) noexcept
     cdef int encoded_length(self) except -1

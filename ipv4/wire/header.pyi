@@ -8,9 +8,7 @@ from ..constants import HeaderFlags
 from ..types import Host
 
 FIELDS: Final[tuple[str, ...]]
-FORMATS: Final[dict[str, int]]
 
-def system_format(platform: str = ..., release: str | None = None) -> str: ...
 def parse_header(buf: Buffer) -> Header: ...
 
 @final

@@ -285,7 +285,7 @@ def test_a_header_survives_repr_copy_and_pickle(vector):
 
 
 def test_the_form_follows_the_system():
-    from ipv4.wire.header import system_format
+    from ipv4.wire.header_parts import system_format
 
     wanted = {
         ("linux", None): "linux", ("darwin", "23"): "darwin", ("ios", "17"): "darwin",
