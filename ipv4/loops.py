@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Hashable, Iterable
-from contextvars import Context
+from collections.abc import Callable, Hashable, Iterable
+from contextvars import Context, copy_context
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -88,6 +88,37 @@ class Gate(Watch):
         """Take the registration back, if the loop keeps one."""
 
 
+class Step(asyncio.Future[None]):
+    """What one task waits for; the callback that ends it can go on with the task at once.
+
+    After ``set_result`` a loop would look at all its descriptors once more before the task runs,
+    which made a wake-up dearer by a system call and a third of its instructions.
+    """
+
+    going = False  # whether the task is run by `go_on`, and not by the loop
+    callback: Callable[[asyncio.Future[None]], object]
+    context: Context
+
+    def add_done_callback(
+        self,
+        callback: Callable[[asyncio.Future[None]], object],
+        *,
+        context: Context | None = None,
+    ) -> None:
+        self.callback = callback
+        self.context = context or copy_context()
+        super().add_done_callback(callback, context=context)
+
+    def go_on(self) -> None:
+        """Run the task that waits, from a callback of its loop; what ended this can repeat it."""
+        callback = self.callback
+        self.going = True
+        self.remove_done_callback(callback)
+        if not self.done():
+            self.set_result(None)
+        self.context.run(callback, self)
+
+
 class AsyncioGate(Gate):
     """asyncio's loops, and those of its kind such as uvloop's.
 
@@ -95,13 +126,14 @@ class AsyncioGate(Gate):
     when the conn closes, when the loop does, or when nobody waits any more.
     """
 
-    __slots__ = ("registered", "thread")
+    __slots__ = ("fresh", "registered", "thread")
 
     left = TURN
 
     def __init__(self) -> None:
         super().__init__()
         self.registered: bool = False
+        self.fresh: bool = False  # whether the task that goes on is to take what was told
         self.thread: int = get_ident()
 
     @property
@@ -126,7 +158,7 @@ class AsyncioGate(Gate):
     async def wait(self, seconds: float | None) -> None:
         if not self.registered and not self.register():
             return
-        future = self.loop.create_future()
+        future = Step(loop=self.loop)
         self.waiting[future] = None
         timer = None
         if seconds is not None:
@@ -138,6 +170,23 @@ class AsyncioGate(Gate):
             self.waiting.pop(future, None)
             if timer is not None:
                 timer.cancel()
+        if self.fresh:
+            self.drain()
+            self.fresh = False
+
+    def told(self) -> None:
+        waiting = self.waiting
+        if len(waiting) == 1 and not self.ended:
+            (future,) = waiting
+            if future.going or not future.done():
+                self.edges += 1
+                self.idle = 0
+                # It takes what was told when it has come so far: until then it is told again.
+                self.fresh = True
+                AsyncioGate.left = TURN
+                future.go_on()
+                return
+        super().told()
 
     def wake(self, waiting: Iterable[Any]) -> None:
         for future in waiting:
@@ -173,7 +222,7 @@ class AsyncioGate(Gate):
         if running is loop or (
             self.thread == get_ident() and not loop.is_running() and not loop.is_closed()
         ):
-            self.told()
+            super().told()  # perhaps within a task, where no other can go on
 
 
 class TrioGate(Gate):

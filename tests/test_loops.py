@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import gc
 import importlib.util
@@ -20,7 +21,7 @@ from support.loops import LOOPS, each_loop, opened, run_on, warm_uvloop
 
 from ipv4 import Message, MessageBatch, PacketConn
 from ipv4.aio import AsyncPacketConn
-from ipv4.loops import READ, AsyncioGate
+from ipv4.loops import READ, AsyncioGate, Step
 
 __all__ = ["warm_uvloop"]  # a fixture
 
@@ -57,8 +58,20 @@ async def test_conns_one_after_the_other():
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "debug", "uvloop"])
-@pytest.mark.parametrize("at", ["wake", "unregister", "drain"])
-def test_an_exception_in_the_loops_callback_leaves_nobody_unwoken(loop, at, monkeypatch):
+@pytest.mark.parametrize(
+    ("at", "readers"),
+    # One task goes on at once, several in the loop's next turn.
+    [
+        ("told", 1),
+        ("told", 2),
+        ("go_on", 1),
+        ("wake", 2),
+        ("unregister", 1),
+        ("drain", 1),
+        ("drain", 2),
+    ],
+)
+def test_an_exception_in_the_loops_callback_leaves_nobody_unwoken(loop, at, readers, monkeypatch):
     """As a signal's handler may raise one at any point of it."""
     raised = []
 
@@ -68,19 +81,28 @@ def test_an_exception_in_the_loops_callback_leaves_nobody_unwoken(loop, at, monk
             raise ZeroDivisionError
         return step(gate, *args)
 
+    async def read():
+        try:
+            await conn.read_from(bytearray(1))
+        except ZeroDivisionError:  # which came while the task itself ran
+            assert at == "drain"
+            await conn.read_from(bytearray(1))
+
     async def work():
         running = asyncio.get_running_loop()
         running.set_exception_handler(lambda *_: None)
         watch = conn.conn._watch(AsyncioGate, running, READ)
-        running.call_later(0.01, conn.conn.write_to, b"x", conn.local_addr)
-        await asyncio.wait_for(conn.read_from(bytearray(1)), 10)
+        for _ in range(readers):
+            running.call_later(0.01, conn.conn.write_to, b"x", conn.local_addr)
+        await asyncio.wait_for(asyncio.gather(*(read() for _ in range(readers))), 10)
         with contextlib.suppress(ZeroDivisionError):
             conn.close()
         while watch.numbers[0][0] >= 0:  # until the loop has let go
             await asyncio.sleep(0)
 
-    step = getattr(AsyncioGate, at)
-    monkeypatch.setattr(AsyncioGate, at, interrupted)
+    owner = Step if at == "go_on" else AsyncioGate
+    step = getattr(owner, at)
+    monkeypatch.setattr(owner, at, interrupted)
     with opened() as conn:
         run_on(loop, work)
         assert raised == [at]
@@ -296,3 +318,38 @@ trio.run(work)
 """
     pytest.importorskip("trio")
     subprocess.run([sys.executable, "-P", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "debug", "uvloop"])
+def test_one_task_goes_on_in_the_turn_that_woke_it(loop):
+    """And nobody else's: who ran before keeps its own context and name."""
+    turns = []
+    mine = contextvars.ContextVar("mine", default="nobody's")
+
+    async def read():
+        mine.set("the reader's")
+        await conn.read_from(bytearray(1))
+        turns.append(asyncio.current_task().get_name())
+        assert mine.get() == "the reader's"
+
+    def send():
+        conn.conn.write_to(b"x", conn.local_addr)
+        running.call_soon(count)
+
+    def count():
+        if not turns or turns[-1] != "reader":
+            turns.append(mine.get())
+            running.call_soon(count)
+
+    async def work():
+        nonlocal running
+        running = asyncio.get_running_loop()
+        task = asyncio.create_task(read(), name="reader")
+        running.call_later(0.01, send)
+        await asyncio.wait_for(task, 10)
+        assert turns[:-1] == ["nobody's"] * (len(turns) - 1)
+        assert len(turns) <= 3
+
+    running = None
+    with opened() as conn:
+        run_on(loop, work)
