@@ -54,12 +54,12 @@ cdef class Arena:
         int ports_live
         size_t fresh_start  # slots received and not yet scanned
         size_t fresh_stop
-        Span *flights
-        Span *spare
+        Span *claims
+        Span *spare_span
         Peers peers
 
-    cdef Span *board(self, size_t start, size_t stop) except NULL
-    cdef void land(self, Span *span) noexcept
+    cdef Span *claim(self, size_t start, size_t stop) except NULL
+    cdef void give_back(self, Span *span) noexcept
     cdef void arm_to_read(self, size_t start, size_t stop) noexcept nogil
     cdef int arm_to_write(self, size_t start, size_t stop) except -1
     cdef void note_received(self, size_t start, size_t stop, bint errors) noexcept nogil

@@ -120,18 +120,18 @@ cdef class Arena:
         PyMem_RawFree(self.memory)
         PyMem_RawFree(self.dsts)
         PyMem_RawFree(self.send_control)
-        while self.flights != NULL:  # of threads that a forked child has not
-            span = self.flights
-            self.flights = span.next
+        while self.claims != NULL:  # of threads that a forked child has not
+            span = self.claims
+            self.claims = span.next
             PyMem_RawFree(span)
-        PyMem_RawFree(self.spare)
+        PyMem_RawFree(self.spare_span)
         forget_peers(&self.peers)
 
     # Slots in flight
 
-    cdef Span *board(self, size_t start, size_t stop) except NULL:
+    cdef Span *claim(self, size_t start, size_t stop) except NULL:
         """Mark slots as in flight; a slot is in one call at a time."""
-        cdef Span **link = &self.flights
+        cdef Span **link = &self.claims
         cdef Span *span
         acquire(&self.lock)
         while link[0] != NULL:
@@ -147,8 +147,8 @@ cdef class Arena:
                     " wait until that ends"
                 )
             link = &span.next
-        span = self.spare
-        self.spare = NULL
+        span = self.spare_span
+        self.spare_span = NULL
         if span == NULL:
             span = <Span *>PyMem_RawCalloc(1, sizeof(Span))
             if span == NULL:
@@ -158,20 +158,20 @@ cdef class Arena:
         span.stop = stop
         span.generation = generation()
         span.thread = this_thread()
-        span.next = self.flights
-        self.flights = span
+        span.next = self.claims
+        self.claims = span
         release(&self.lock)
         return span
 
-    cdef void land(self, Span *span) noexcept:
-        cdef Span **link = &self.flights
+    cdef void give_back(self, Span *span) noexcept:
+        cdef Span **link = &self.claims
         acquire(&self.lock)
         while link[0] != NULL and link[0] != span:
             link = &link[0].next
         if link[0] != NULL:
             link[0] = span.next
-            if self.spare == NULL:
-                self.spare = span
+            if self.spare_span == NULL:
+                self.spare_span = span
             else:
                 PyMem_RawFree(span)
         release(&self.lock)

@@ -177,7 +177,7 @@ cdef class Batches(Segments):
         cdef Attempt attempt
         cdef object item
         cdef Message message
-        cdef unsigned int born = generation()
+        cdef unsigned int current = generation()
         cdef uintptr_t thread = this_thread()
         self.live_fd()
         if type(messages) is not list and type(messages) is not tuple:
@@ -202,20 +202,20 @@ cdef class Batches(Segments):
                 if type(item) is not Message:
                     raise TypeError(f"ms[{i}] must be a Message, not {type(item).__name__}")
                 message = <Message>item
-                if not FREE_THREADED and message.flight == NULL and message.arena is None and (
+                if not FREE_THREADED and message.claimed_by == NULL and message.arena is None and (
                     writing or not (message.readonly_buffers or message.readonly_oob)
                 ):
-                    # What `board` does for nearly every message, without the call.
+                    # What `claim` does for nearly every message, without the call.
                     headers[i].msg_hdr = message.header
                     if writing and not message.has_addr:
                         headers[i].msg_hdr.msg_name = NULL
                         headers[i].msg_hdr.msg_namelen = 0
-                    message.flight = &attempt
-                    message.generation = born
+                    message.claimed_by = &attempt
+                    message.generation = current
                     message.thread = thread
                 else:
                     refuse_twice(message, held, i)
-                    message.board(&attempt, &headers[i], writing, i)
+                    message.claim(&attempt, &headers[i], writing, i)
                 Py_INCREF(item)
                 held[i] = <PyObject *>item
                 boarded += 1
@@ -230,9 +230,9 @@ cdef class Batches(Segments):
             # All are told before one is let go: what stands twice may be another's after the first.
             for i in range(boarded):
                 if i < moved or (i == moved and gone[0]):
-                    (<Message>held[i]).take(&headers[i], writing)
+                    (<Message>held[i]).keep_result(&headers[i], writing)
             for i in range(boarded):
-                (<Message>held[i]).land(&attempt)
+                (<Message>held[i]).give_back(&attempt)
                 Py_DECREF(<object>held[i])
             if headers != stack_headers:
                 PyMem_Free(headers)
@@ -249,7 +249,7 @@ cdef class Batches(Segments):
         stop = min(stop, start + MAX_BATCH)
         if start == stop:
             return 0
-        span = arena.board(start, stop)
+        span = arena.claim(start, stop)
         try:
             if writing:
                 arena.arm_to_write(start, stop)
@@ -263,7 +263,7 @@ cdef class Batches(Segments):
             if not writing:
                 arena.note_received(start, start + moved, flags & MSG_ERRQUEUE)
         finally:
-            arena.land(span)
+            arena.give_back(span)
         return moved
 
     cdef int move(self, mmsghdr *headers, unsigned int count, int flags, bint writing,

@@ -23,7 +23,7 @@ cdef class Descriptor:
         unsigned int generation  # of the process that the counts above belong to
         readonly int _type
         readonly int _protocol
-        signed char gil  # 1 release for every call, 0 never but to wait, -1 by size
+        signed char gil_policy  # 1 release for every call, 0 never but to wait, -1 by size
 
     cdef int live_fd(self) except -1
     cdef bint is_open(self) except -1

@@ -47,7 +47,7 @@ cdef class Descriptor:
         # whose derived part was never made. Zeroed memory would mean descriptor 0.
         self.fd = -1
         self.life = CLOSED
-        self.gil = -1
+        self.gil_policy = -1
 
     def __init__(self, sock):
         if self._sock is not None:
@@ -275,13 +275,13 @@ cdef class Descriptor:
         compute, where each return would wait for the interpreter's switch interval
         (``sys.getswitchinterval``).
         """
-        return None if self.gil < 0 else bool(self.gil)
+        return None if self.gil_policy < 0 else bool(self.gil_policy)
 
     @release_gil.setter
     def release_gil(self, value):
         if value is not None and not isinstance(value, bool):
             raise TypeError(f"release_gil must be None, True or False, not {shown(value)}")
-        self.gil = -1 if value is None else 1 if value else 0
+        self.gil_policy = -1 if value is None else 1 if value else 0
 
 
 class Unraised:

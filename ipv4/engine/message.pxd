@@ -13,7 +13,7 @@ cdef class Message:
         object _buffers
         object _oob
         object _addr
-        void *flight  # the call that has it in flight; of a slot, its Span
+        void *claimed_by  # the call that has it in flight; of a slot, its Span
         unsigned int generation  # of the process, and the thread in it, whose call it is
         uintptr_t thread
         Py_buffer *views  # buffers, then oob
@@ -37,9 +37,9 @@ cdef class Message:
     cdef bint in_flight(self) noexcept
     cdef int set_slot_control(self, object value) except -1
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1
-    cdef int board(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1
-    cdef void land(self, void *call) noexcept
-    cdef void take(self, const mmsghdr *header, bint writing) noexcept
+    cdef int claim(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1
+    cdef void give_back(self, void *call) noexcept
+    cdef void keep_result(self, const mmsghdr *header, bint writing) noexcept
 
 
 cdef Message slot(Arena arena, size_t index)

@@ -99,7 +99,7 @@ cdef class Message:
 
     cdef bint in_flight(self) noexcept:
         """Whether a call has it now; one of a thread that a fork left behind does not."""
-        return self.flight != NULL and (
+        return self.claimed_by != NULL and (
             self.generation == generation() or survives(self.generation, self.thread))
 
     # Buffers
@@ -240,13 +240,13 @@ cdef class Message:
         cdef Arena arena = self.arena
         cdef Span *span
         if value is None:
-            span = arena.board(self.index, self.index + 1)
+            span = arena.claim(self.index, self.index + 1)
             store_16(&arena.control_held[self.index], 0)
-            arena.land(span)
+            arena.give_back(span)
             return 0
         get_buffer(value, &view, False, "oob")
         try:
-            span = arena.board(self.index, self.index + 1)
+            span = arena.claim(self.index, self.index + 1)
             try:
                 if <size_t>view.len > arena.control_room:
                     raise ValueError(
@@ -256,7 +256,7 @@ cdef class Message:
                 memcpy(arena.control + self.index * arena.control_room, view.buf, view.len)
                 store_16(&arena.control_held[self.index], <int16_t>-view.len)
             finally:
-                arena.land(span)
+                arena.give_back(span)
         finally:
             PyBuffer_Release(&view)
         return 0
@@ -298,11 +298,11 @@ cdef class Message:
         if value is not None:
             as_sockaddr(value, &name, "addr")
         if self.arena is not None:
-            span = self.arena.board(self.index, self.index + 1)
+            span = self.arena.claim(self.index, self.index + 1)
             self.arena.names[self.index].sin_addr.s_addr = name.sin_addr.s_addr
             self.arena.names[self.index].sin_port = name.sin_port
             self.arena.ports[self.index] = ntohs(name.sin_port)
-            self.arena.land(span)
+            self.arena.give_back(span)
             return
         begin_section(&section, self)
         busy = self.in_flight()
@@ -329,9 +329,9 @@ cdef class Message:
         cdef Span *span
         if self.arena is not None:
             n = <uint32_t>as_int(value, 0, self.arena.size, "n")
-            span = self.arena.board(self.index, self.index + 1)
+            span = self.arena.claim(self.index, self.index + 1)
             self.arena.headers[self.index].msg_len = n
-            self.arena.land(span)
+            self.arena.give_back(span)
             return
         self.set_word(&self._n, <uint32_t>as_int(value, 0, UINT32_MAX, "n"))
 
@@ -360,9 +360,9 @@ cdef class Message:
         cdef int32_t flags = <int32_t>as_int(value, 0, INT32_MAX, "flags")
         cdef Span *span
         if self.arena is not None:
-            span = self.arena.board(self.index, self.index + 1)
+            span = self.arena.claim(self.index, self.index + 1)
             self.arena.headers[self.index].msg_hdr.msg_flags = flags
-            self.arena.land(span)
+            self.arena.give_back(span)
             return
         self.set_word(<uint32_t *>&self._flags, <uint32_t>flags)
 
@@ -421,7 +421,7 @@ cdef class Message:
 
     # In flight
 
-    cdef int board(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
+    cdef int claim(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
         """Mark the message as one call's own and copy its header, armed."""
         if self.arena is not None:
             return self.board_slot(header, writing, position)
@@ -430,7 +430,7 @@ cdef class Message:
         cdef bint busy
         begin_section(&section, self)
         # A message may stand twice in one write; a read would fill the same memory twice.
-        busy = self.in_flight() and (self.flight != call or not writing)
+        busy = self.in_flight() and (self.claimed_by != call or not writing)
         if not busy:
             header.msg_hdr = self.header
             if writing:
@@ -440,7 +440,7 @@ cdef class Message:
             elif self.readonly_buffers or self.readonly_oob:
                 unfit = "buffers" if self.readonly_buffers else "oob"
             if unfit is None:
-                self.flight = call
+                self.claimed_by = call
                 self.generation = generation()
                 self.thread = this_thread()
         end_section(&section)
@@ -451,31 +451,31 @@ cdef class Message:
         return 0
 
     cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
-        cdef Span *span = self.arena.board(self.index, self.index + 1)
+        cdef Span *span = self.arena.claim(self.index, self.index + 1)
         try:
             if writing:
                 self.arena.arm_to_write(self.index, self.index + 1)
             else:
                 self.arena.arm_to_read(self.index, self.index + 1)
         except BaseException:
-            self.arena.land(span)
+            self.arena.give_back(span)
             raise
-        self.flight = span
+        self.claimed_by = span
         header[0] = self.arena.headers[self.index]
         return 0
 
-    cdef void land(self, void *call) noexcept:
+    cdef void give_back(self, void *call) noexcept:
         """Let go of the message, if it is still this call's: it may have stood there twice."""
         cdef Section section
         if self.arena is not None:
-            self.arena.land(<Span *>self.flight)
+            self.arena.give_back(<Span *>self.claimed_by)
             return
         begin_section(&section, self)
-        if self.flight == call:
-            self.flight = NULL
+        if self.claimed_by == call:
+            self.claimed_by = NULL
         end_section(&section)
 
-    cdef void take(self, const mmsghdr *header, bint writing) noexcept:
+    cdef void keep_result(self, const mmsghdr *header, bint writing) noexcept:
         """Keep what the kernel said of the message."""
         if self.arena is not None:
             self.arena.headers[self.index].msg_len = header.msg_len

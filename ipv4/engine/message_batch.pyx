@@ -353,7 +353,7 @@ cdef class MessageBatch:
         if self.start == stop:
             return
         arena.make_rare_columns()  # for what is asked of them later
-        span = arena.board(self.start, stop)
+        span = arena.claim(self.start, stop)
         try:
             for i in range(self.start, stop):
                 if arena.control_held[i] > 0 and arena.headers[i].msg_hdr.msg_flags & MSG_CTRUNC:
@@ -384,7 +384,7 @@ cdef class MessageBatch:
                         source != 0, source))
             release(&arena.lock)
         finally:
-            arena.land(span)
+            arena.give_back(span)
 
     def datagrams(self, n=None):
         """The single datagrams of what the first `n` slots received; of all by default.
@@ -471,7 +471,7 @@ cdef class MessageBatch:
             raise ValueError("into must be another batch, not one over the same memory")
         if self.start == stop:
             return 0
-        span = source.board(self.start, stop)
+        span = source.claim(self.start, stop)
         try:
             source.keep_scanned()
             for i in range(self.start, stop):
@@ -495,7 +495,7 @@ cdef class MessageBatch:
                     f"into must have room for {control} bytes of control data a row, not"
                     f" {target.control_room}: make both batches with the same flags"
                 )
-            into_span = target.board(other.start, other.start + rows)
+            into_span = target.claim(other.start, other.start + rows)
             try:
                 if total >= COPY_BYTES:
                     with nogil:
@@ -507,9 +507,9 @@ cdef class MessageBatch:
                 acquire(&target.lock)
                 target.add_fresh(other.start, other.start + rows)
                 release(&target.lock)
-                target.land(into_span)
+                target.give_back(into_span)
         finally:
-            source.land(span)
+            source.give_back(span)
         return rows
 
     @property

@@ -24,7 +24,8 @@ cdef enum:
 
 cdef inline bint releases(Endpoint conn, size_t count, size_t size) noexcept:
     """Whether a system call gives up the GIL: the one rule, which `release_gil` overrides."""
-    return conn.gil > 0 or (conn.gil < 0 and (count >= RELEASE_COUNT or size >= RELEASE_BYTES))
+    return conn.gil_policy > 0 or (
+        conn.gil_policy < 0 and (count >= RELEASE_COUNT or size >= RELEASE_BYTES))
 
 
 cdef inline bint goes_at_once(Endpoint conn, int64_t deadline, size_t size) noexcept:

@@ -17,7 +17,7 @@ cdef enum Direction:
 
 cdef struct Waiter:
     # One waiting call, on the heap; its conn keeps it in a list while it waits.
-    int ends[2]  # its waker, -1 when none could be had
+    int waker[2]  # what ends its poll, -1 when none could be had
     unsigned int generation  # of the process, and the thread in it, that wait
     uintptr_t thread
     Waiter *next
@@ -41,7 +41,7 @@ cdef class Waiting(Descriptor):
     cdef:
         Lock lock  # of the two that follow
         Waiter *waiters
-        Waiter *spare  # one that no call uses now, with its waker
+        Waiter *spare_waiter  # one that no call uses now, with its waker
         int64_t read_deadline
         int64_t write_deadline
         int read_hint  # the deadline was long past when it was set

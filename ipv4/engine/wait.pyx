@@ -62,7 +62,7 @@ cdef class Waiting(Descriptor):
             waiter = self.waiters
             self.waiters = waiter.next
             free_waiter(waiter)
-        free_waiter(self.spare)
+        free_waiter(self.spare_waiter)
 
     # Deadlines
 
@@ -189,12 +189,12 @@ cdef class Waiting(Descriptor):
         acquire(&self.lock)
         waiter = self.waiters
         while waiter != NULL:
-            if waiter.ends[1] >= 0:
-                waker_signal(waiter.ends)
+            if waiter.waker[1] >= 0:
+                waker_signal(waiter.waker)
             waiter = waiter.next
         if load_int(&self.fd) < 0:
-            unused = self.spare
-            self.spare = NULL
+            unused = self.spare_waiter
+            self.spare_waiter = NULL
         release(&self.lock)
         free_waiter(unused)
 
@@ -211,17 +211,17 @@ cdef class Waiting(Descriptor):
             waiter = link[0]
             if survives(waiter.generation, waiter.thread):
                 # The waker is shared with the parent, whose signals it would eat.
-                if waiter.ends[0] >= 0:
-                    waker_close(waiter.ends)
-                waker_open(waiter.ends)
+                if waiter.waker[0] >= 0:
+                    waker_close(waiter.waker)
+                waker_open(waiter.waker)
                 waiter.generation = generation()
                 users += USER
                 link = &waiter.next
             else:
                 link[0] = waiter.next
                 free_waiter(waiter)
-        free_waiter(self.spare)
-        self.spare = NULL
+        free_waiter(self.spare_waiter)
+        self.spare_waiter = NULL
         self.life = self.life & (CLOSED | UNFINISHED) | users
         # From here on calls count themselves again.
         store_count(&self.generation, generation())
@@ -310,7 +310,7 @@ cdef class Waiting(Descriptor):
                 fds[0].events = POLLIN
             elif direction == WRITE:
                 fds[0].events = POLLOUT
-            fds[1].fd = waiter.ends[0]
+            fds[1].fd = waiter.waker[0]
             fds[1].events = POLLIN
             if attempt.error_seen and not attempt.has_edge:
                 fds[0].fd = -1  # it would report the old error for ever
@@ -330,7 +330,7 @@ cdef class Waiting(Descriptor):
             if load_count(&self.generation) != generation():
                 self.forget_parent()
             elif fds[1].revents:
-                waker_drain(waiter.ends)
+                waker_drain(waiter.waker)
             if load_int(&self.fd) != fd or not self.is_open():
                 raise_closed()
             if rc > 0 and fds[0].revents:
@@ -366,16 +366,16 @@ cdef class Waiting(Descriptor):
         if load_count(&self.generation) != generation():
             self.forget_parent()
         acquire(&self.lock)
-        waiter = self.spare
-        self.spare = NULL
+        waiter = self.spare_waiter
+        self.spare_waiter = NULL
         release(&self.lock)
         if waiter == NULL:
             waiter = <Waiter *>PyMem_RawCalloc(1, sizeof(Waiter))
             if waiter == NULL:
                 raise MemoryError()
-            waiter.ends[0] = waiter.ends[1] = -1
-        if waiter.ends[0] < 0:
-            waker_open(waiter.ends)
+            waiter.waker[0] = waiter.waker[1] = -1
+        if waiter.waker[0] < 0:
+            waker_open(waiter.waker)
         waiter.generation = generation()
         waiter.thread = this_thread()
         if not self.admit():
@@ -396,10 +396,10 @@ cdef class Waiting(Descriptor):
             release(&self.lock)
             return
         link[0] = waiter.next
-        if self.spare == NULL and load_int(&self.fd) >= 0:
-            if waiter.ends[0] >= 0:
-                waker_drain(waiter.ends)
-            self.spare = waiter
+        if self.spare_waiter == NULL and load_int(&self.fd) >= 0:
+            if waiter.waker[0] >= 0:
+                waker_drain(waiter.waker)
+            self.spare_waiter = waiter
             waiter = NULL
         release(&self.lock)
         free_waiter(waiter)
@@ -408,8 +408,8 @@ cdef class Waiting(Descriptor):
 
 cdef void free_waiter(Waiter *waiter) noexcept:
     if waiter != NULL:
-        if waiter.ends[0] >= 0:
-            waker_close(waiter.ends)
+        if waiter.waker[0] >= 0:
+            waker_close(waiter.waker)
         PyMem_RawFree(waiter)
 
 
