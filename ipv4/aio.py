@@ -230,8 +230,8 @@ class AsyncConn:
         counts from the first wait with `clock`. `args`, a list, is left as it was when that began.
         """
         kind = current_gate()
-        kind.left -= CALL
-        if kind.left < 0:
+        kind.budget.left -= CALL
+        if kind.budget.left < 0:
             await kind.turn()
         waits = False
         try:
@@ -274,7 +274,7 @@ class AsyncConn:
     async def read_batch(self, ms: Messages, flags: int = 0) -> int:
         """As the conn's own ``read_batch``, awaited."""
         n = await self._call(READ, self.conn.read_batch, [ms], flags)
-        current_gate().left -= n
+        current_gate().budget.left -= n
         return n
 
     def batches(self, batch: Messages) -> AsyncIterator[int]:
@@ -374,7 +374,7 @@ class AsyncConn:
             except OSError as error:  # of a message, or what ended the wait
                 job.give_up(error)
                 break
-            current_gate().left -= job.at - at
+            current_gate().budget.left -= job.at - at
         return job
 
 
@@ -453,9 +453,9 @@ class Batches:
         dry = gate is not None and self.dry and gate.edges == self.edges
         conn = self.conn.conn
         n = 0
-        if not dry and not kind.checkpoints and kind.left > 0:
+        if not dry and not kind.checkpoints and kind.budget.left > 0:
             # At once, when there is something: three coroutines fewer a batch.
-            kind.left -= CALL
+            kind.budget.left -= CALL
             try:
                 n = conn.read_batch(self.batch, MSG_DONTWAIT)
             except BlockingIOError:
@@ -464,7 +464,7 @@ class Batches:
             n = await self.conn._call(READ, conn.read_batch, [self.batch], 0, dry)
             if n == 0:
                 raise ValueError("batch holds no message any more")
-        kind.left -= n
+        kind.budget.left -= n
         self.dry = conn._left_none(n, self.size)
         if self.dry:
             if gate is None:

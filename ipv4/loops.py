@@ -31,6 +31,19 @@ CALL = 16
 IDLE = 8
 
 
+class Budget:
+    """What is left of the running task's turn, in messages; a call takes `CALL` of them.
+
+    An object, for an attribute of a class that is set has CPython look everything else of the class
+    up anew.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
 class Gate(Watch):
     """Where the tasks of one loop wait for one direction of a conn.
 
@@ -49,12 +62,12 @@ class Gate(Watch):
         """Key of the running loop of this kind."""
         raise NotImplementedError
 
-    left: ClassVar[int] = 0  # of the running task's turn, in messages; a call takes `CALL` of them
+    budget: ClassVar[Budget]
     checkpoints: ClassVar[bool] = False  # whether each call that did not wait ends with `after`
 
     @staticmethod
     async def turn() -> None:
-        """Let others run, and be cancelled: before anything is taken, when nothing is `left`."""
+        """Let others run, and be cancelled: before anything is taken, when the budget is gone."""
         raise NotImplementedError
 
     @staticmethod
@@ -106,7 +119,7 @@ class Step(asyncio.Future[None]):
         context: Context | None = None,
     ) -> None:
         self.callback = callback
-        self.context = context or copy_context()
+        self.context = copy_context() if context is None else context
         super().add_done_callback(callback, context=context)
 
     def go_on(self) -> None:
@@ -128,7 +141,7 @@ class AsyncioGate(Gate):
 
     __slots__ = ("fresh", "registered", "thread")
 
-    left = TURN
+    budget = Budget(TURN)
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,7 +165,7 @@ class AsyncioGate(Gate):
 
     @staticmethod
     async def turn() -> None:
-        AsyncioGate.left = TURN
+        AsyncioGate.budget.left = TURN
         await asyncio.sleep(0)
 
     async def wait(self, seconds: float | None) -> None:
@@ -183,7 +196,7 @@ class AsyncioGate(Gate):
                 self.idle = 0
                 # It takes what was told when it has come so far: until then it is told again.
                 self.fresh = True
-                AsyncioGate.left = TURN
+                AsyncioGate.budget.left = TURN
                 future.go_on()
                 return
         super().told()
@@ -232,6 +245,7 @@ class TrioGate(Gate):
 
     kept = True
     checkpoints = True
+    budget = Budget(0)
 
     def __init__(self) -> None:
         super().__init__()
@@ -243,7 +257,7 @@ class TrioGate(Gate):
 
     @staticmethod
     async def turn() -> None:
-        TrioGate.left = 0
+        TrioGate.budget.left = 0
         await sys.modules["trio"].lowlevel.checkpoint_if_cancelled()
 
     @staticmethod

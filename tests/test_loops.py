@@ -327,7 +327,9 @@ def test_one_task_goes_on_in_the_turn_that_woke_it(loop):
     mine = contextvars.ContextVar("mine", default="nobody's")
 
     async def read():
+        await conn.read_from(bytearray(1))  # in a context that is empty
         mine.set("the reader's")
+        ready.set()
         await conn.read_from(bytearray(1))
         turns.append(asyncio.current_task().get_name())
         assert mine.get() == "the reader's"
@@ -342,14 +344,17 @@ def test_one_task_goes_on_in_the_turn_that_woke_it(loop):
             running.call_soon(count)
 
     async def work():
-        nonlocal running
+        nonlocal running, ready
+        ready = asyncio.Event()
         running = asyncio.get_running_loop()
-        task = asyncio.create_task(read(), name="reader")
+        task = asyncio.create_task(read(), name="reader", context=contextvars.Context())
+        running.call_later(0.01, conn.conn.write_to, b"x", conn.local_addr)
+        await ready.wait()
         running.call_later(0.01, send)
         await asyncio.wait_for(task, 10)
         assert turns[:-1] == ["nobody's"] * (len(turns) - 1)
         assert len(turns) <= 3
 
-    running = None
+    running = ready = None
     with opened() as conn:
         run_on(loop, work)
