@@ -11,7 +11,7 @@ from .engine.multicast import Membership
 from .engine.packet import PacketTransfer, with_own_methods
 from .engine.raw import RawTransfer
 from .filtering import Filtering
-from .options import DatagramOptions, IntOption, Option, RawOptions, UnicastOptions
+from .options import DatagramOptions, IntOption, Option, RawOptions, UnicastOptions, as_flag
 from .wire.address import bind_address
 from .wire.arguments import integer, shown
 
@@ -370,20 +370,21 @@ def open_conn(
         refusing = early and conn._refuse_all()
         min_ttl = named.pop("min_ttl", 0)
         filters = [each for each in options if early and is_filter(each)]
-        if reuse_address:
+        if as_flag(reuse_address, "reuse_address"):
             conn._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_REUSEADDR"], 1, "SO_REUSEADDR")
-        if reuse_port:
+        if as_flag(reuse_port, "reuse_port"):
             conn._set_int(KERNEL["SOL_SOCKET"], KERNEL["SO_REUSEPORT"], 1, "SO_REUSEPORT")
-        for name in sorted(named, key=lambda name: (not comes_first(cls, name), name)):
-            setattr(conn, name, named[name])
-        if control:
-            conn.set_control_message(control, True)
+        # First what has no name: of two that mean the same, the named one holds.
         for at, option in enumerate(options):
             if option not in filters:
                 try:
                     conn.setsockopt(*option)
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"options[{at}]: {error}") from None
+        for name in sorted(named, key=lambda name: (not comes_first(cls, name), name)):
+            setattr(conn, name, named[name])
+        if control:
+            conn.set_control_message(control, True)
         if min_ttl and not early:
             conn.min_ttl = min_ttl
         try:

@@ -23,6 +23,7 @@ from .conn import PacketConn, bind_address
 from .engine.message import Message
 from .engine.message_batch import MessageBatch
 from .loops import ERRORS, READ, WRITE, AsyncioGate
+from .wire.arguments import integer
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -486,6 +487,8 @@ async def create_datagram_endpoint(
         raise ValueError(f"family must be AF_INET or 0, not {family!r}")
     if proto not in (0, None, socket.IPPROTO_UDP):
         raise ValueError(f"proto must be IPPROTO_UDP or 0, not {proto!r}")
+    if flags is not None:
+        integer(flags, 0, 0x7FFFFFFF, "flags")
     for name, value in (("reuse_port", reuse_port), ("allow_broadcast", allow_broadcast)):
         if not isinstance(value, (bool, int, NoneType)):
             raise TypeError(f"{name} must be True, False or None, not {type(value).__name__}")
@@ -517,7 +520,9 @@ async def create_datagram_endpoint(
             options["broadcast"] = bool(allow_broadcast)
         for name, address in (("local_addr", local_addr), ("remote_addr", remote_addr)):
             if address is not None:
-                bind_address(address, name)
+                host, port = bind_address(address, name)
+                if name == "remote_addr" and not port:
+                    raise ValueError(f"remote_addr must have a port: give ({host!r}, port)")
         conn = PacketConn.udp(local_addr, remote_addr, reuse_port=bool(reuse_port), **options)
     try:
         protocol = protocol_factory()

@@ -47,6 +47,13 @@ KINDS = {
 }
 
 
+def as_flag(value: Any, name: str) -> int:
+    """1 or 0 for what is on or off: True, False, or a number for its truth."""
+    if not isinstance(value, int):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__}")
+    return int(bool(value))
+
+
 class Option(property):
     """One socket option as a property.
 
@@ -203,9 +210,7 @@ class FlagOption(Option):
         def __set__(self, conn: object, value: bool, /) -> None: ...
 
     def check(self, value: Any) -> int:
-        if not isinstance(value, (bool, int)):
-            raise TypeError(f"{self.name} must be True or False, not {type(value).__name__}")
-        return int(bool(value))
+        return as_flag(value, self.name)
 
     def show(self, value: int) -> Any:
         return value != 0
@@ -713,11 +718,8 @@ class RawOptions(DatagramOptions):
 
     @router_alert.setter
     def router_alert(self, value: bool) -> None:
-        if not isinstance(value, (bool, int)):
-            raise TypeError(f"router_alert must be True or False, not {type(value).__name__}")
-        self._set_int(
-            KERNEL["IPPROTO_IP"], KERNEL["IP_ROUTER_ALERT"], int(bool(value)), "IP_ROUTER_ALERT"
-        )
+        number = as_flag(value, "router_alert")
+        self._set_int(KERNEL["IPPROTO_IP"], KERNEL["IP_ROUTER_ALERT"], number, "IP_ROUTER_ALERT")
         self._router_alert = bool(value)
 
 

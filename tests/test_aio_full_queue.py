@@ -1,6 +1,6 @@
 """Awaited writes to an interface that sends slower than the program writes."""
 
-import asyncio
+import errno
 import socket
 import threading
 import time
@@ -205,10 +205,15 @@ async def test_a_cancelled_write_leaves_the_conn_usable(conn, to):
         assert await conn.write_to(b"x", to) == 1
 
 
-def test_awaited_writes_of_a_raw_conn(pair):
+@pytest.mark.parametrize("loop", LOOPS)
+def test_awaited_writes_of_a_raw_conn(loop, pair):
+    anyio = pytest.importorskip("anyio")
     pair.a.slow_down("eth0", limit=1 << 20)
     with pair.a.call(RawConn.ip, 253, send_buffer=1) as raw:
         header = Header(dst="10.1.0.2")
+
+        async def write(conn):
+            assert await conn.write_to(header, PACKET) == 1020
 
         async def main():
             conn = AsyncRawConn(raw)
@@ -218,9 +223,26 @@ def test_awaited_writes_of_a_raw_conn(pair):
             with pytest.raises(TimeoutError, match="write deadline"):
                 await conn.write_to(header, PACKET)
             conn.set_write_deadline(None)
-            writing = asyncio.create_task(conn.write_to(header, PACKET))
-            await asyncio.sleep(0)
-            header.dst = "127.0.0.1"
-            assert await writing == 1020
+            async with anyio.create_task_group() as group:
+                group.start_soon(write, conn)
+                await anyio.wait_all_tasks_blocked()
+                group.cancel_scope.cancel()
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as group:
+                    for _ in range(2):
+                        group.start_soon(write, conn)
+                    await anyio.wait_all_tasks_blocked()
+                    header.dst = "127.0.0.1"
+            while conn.try_write_to(Header(dst="10.1.0.2"), PACKET):
+                pass
+            async with anyio.create_task_group() as group:
+                group.start_soon(ended, conn)
+                await anyio.wait_all_tasks_blocked()
+                conn.close()
 
-        asyncio.run(main())
+        async def ended(conn):
+            with pytest.raises(OSError, match="closed") as caught:
+                await conn.write_to(Header(dst="10.1.0.2"), PACKET)
+            assert caught.value.errno == errno.EBADF
+
+        run_on(loop, main)

@@ -145,10 +145,22 @@ def test_without_the_privilege_a_raw_socket_is_a_permission_error():
     assert without_privilege(refusal) == errno.EPERM
 
 
+@pytest.mark.parametrize("name", ["reuse_address", "reuse_port"])
+def test_a_port_is_shared_by_true_alone(name):
+    for wrong in ("yes", 1.0, []):
+        with pytest.raises(TypeError, match=f"^{name} must be True or False, not"):
+            PacketConn.udp(**{name: wrong})
+
+
 def test_options_are_set_in_an_order_of_the_librarys_own():
     for named in ({"priority": 5, "tos": 0x10}, {"tos": 0x10, "priority": 5}):
         with PacketConn.udp(**named) as conn:
             assert (conn.priority, conn.tos) == (5, 0x10)
+    # An option by its number, which the kernel lets change another, yields to what has a name.
+    with PacketConn.udp(priority=5, options=[(socket.IPPROTO_IP, socket.IP_TOS, 0x10)]) as conn:
+        assert (conn.priority, conn.tos) == (5, 0x10)
+    with PacketConn.udp(ttl=9, options=[(socket.IPPROTO_IP, socket.IP_TTL, 7)]) as conn:
+        assert conn.ttl == 9
     for named in (
         {"bound_interface": "lo", "unicast_interface": "lo"},
         {"unicast_interface": "lo", "bound_interface": "lo"},
@@ -211,7 +223,9 @@ def test_control_messages_come_with_the_first_packet():
 @privileged
 @pytest.mark.parametrize("cls", [PacketConn, RawConn])
 def test_what_a_raw_conn_is_given_holds_for_the_first_packet(cls):
-    """Somebody sends all the while what must not be heard: to another address, with another TTL."""
+    """Somebody sends all the while what must not be heard: to another address, with another TTL
+    (as a forged advertisement of VRRP has it, RFC 9568).
+    """
     stop = threading.Event()
 
     def send():

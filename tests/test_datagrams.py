@@ -600,7 +600,8 @@ async def test_arguments():
         {"family": socket.AF_INET6}, {"proto": 6}, {"batch": 0}, {"batch": 1025},
         {"conn": PacketConn.udp(HERE), "local_addr": HERE},
         {"remote_addr": ("localhost", 5)}, {"remote_addr": ("127.0.0.1", 70000)},
-        {"local_addr": ("localhost", 5)}, {"remote_addr": 5},
+        {"local_addr": ("localhost", 5)}, {"remote_addr": 5}, {"remote_addr": "127.0.0.1"},
+        {"remote_addr": ("127.0.0.1", 0)}, {"flags": -1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong))):
             await create_datagram_endpoint(Notes, **wrong)
@@ -608,7 +609,7 @@ async def test_arguments():
             wrong["conn"].close()
     for wrong in (
         {"batch": 1.5}, {"conn": 5}, {"colour": 1}, {"reuse_port": "no"},
-        {"allow_broadcast": "yes"},
+        {"allow_broadcast": "yes"}, {"flags": "x"},
     ):  # fmt: skip
         with pytest.raises(TypeError, match=next(iter(wrong))):
             await create_datagram_endpoint(Notes, **wrong)
