@@ -172,7 +172,7 @@ cdef class Batches(Segments):
         cdef PyObject *stack_held[STACK_BATCH]
         cdef mmsghdr *headers = stack_headers
         cdef PyObject **held = stack_held
-        cdef Py_ssize_t count, boarded = 0, i
+        cdef Py_ssize_t count, claimed = 0, i
         cdef int moved = 0
         cdef Attempt attempt
         cdef object item
@@ -218,20 +218,20 @@ cdef class Batches(Segments):
                     message.claim(&attempt, &headers[i], writing, i)
                 Py_INCREF(item)
                 held[i] = <PyObject *>item
-                boarded += 1
+                claimed += 1
             if not writing and self.needs_room(flags):
                 for i in range(count):
                     refuse_room(size_of(&headers[i].msg_hdr), f"ms[{i}].buffers")
             moved = self.move(
                 headers, <unsigned int>count, flags, writing, &attempt, gone, errors)
         finally:
-            if gone[0] and moved < boarded:
+            if gone[0] and moved < claimed:
                 headers[moved].msg_len = <uint32_t>gone[0]
             # All are told before one is let go: what stands twice may be another's after the first.
-            for i in range(boarded):
+            for i in range(claimed):
                 if i < moved or (i == moved and gone[0]):
                     (<Message>held[i]).keep_result(&headers[i], writing)
-            for i in range(boarded):
+            for i in range(claimed):
                 (<Message>held[i]).give_back(&attempt)
                 Py_DECREF(<object>held[i])
             if headers != stack_headers:

@@ -36,7 +36,7 @@ cdef class Message:
     cdef ControlMessage received_control(self)
     cdef bint in_flight(self) noexcept
     cdef int set_slot_control(self, object value) except -1
-    cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1
+    cdef int claim_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1
     cdef int claim(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1
     cdef void give_back(self, void *call) noexcept
     cdef void keep_result(self, const mmsghdr *header, bint writing) noexcept

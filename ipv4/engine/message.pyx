@@ -424,7 +424,7 @@ cdef class Message:
     cdef int claim(self, void *call, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
         """Mark the message as one call's own and copy its header, armed."""
         if self.arena is not None:
-            return self.board_slot(header, writing, position)
+            return self.claim_slot(header, writing, position)
         cdef Section section
         cdef str unfit = None
         cdef bint busy
@@ -450,7 +450,7 @@ cdef class Message:
             raise TypeError(f"ms[{position}].{unfit} must be writable to be read into")
         return 0
 
-    cdef int board_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
+    cdef int claim_slot(self, mmsghdr *header, bint writing, Py_ssize_t position) except -1:
         cdef Span *span = self.arena.claim(self.index, self.index + 1)
         try:
             if writing:

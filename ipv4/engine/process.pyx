@@ -1,7 +1,7 @@
 """What a fork leaves of calls that were going on: the forking thread's, and nobody else's.
 
-Who notes a call where others find it (a conn its waiters, a message who claimed it) notes `generation`
-and `this_thread` with it, and asks `survives` whenever the generation is another one.
+Who notes a call where others find it (a conn its waiters, a message who claimed it) notes
+`generation` and `this_thread` with it, and asks `survives` whenever the generation is another one.
 """
 
 from libc.stdint cimport uintptr_t

@@ -51,6 +51,23 @@ def text(message):
     return b"".join(map(bytes, message.buffers))[: message.n]
 
 
+def test_a_message_whose_address_was_taken_away_goes_to_the_peer():
+    here = ("127.0.0.1", 0)
+    with (
+        PacketConn.udp(here) as peer,
+        PacketConn.udp(here) as other,
+        PacketConn.udp(here, peer.local_addr) as conn,
+    ):
+        message = Message([b"1"], addr=other.local_addr)
+        assert conn.write_batch([message]) == 1
+        message.addr = None
+        assert conn.write_batch([message]) == 1
+        for each in (other, peer):
+            each.set_read_deadline(time.monotonic() + 10)
+            assert each.receive()[0] == b"1"
+        assert drained(other) == []
+
+
 @pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])
 @pytest.mark.parity("ReadBatch", "WriteBatch", "Message")
 def test_what_is_written_is_read_in_order(conn, count):
