@@ -15,8 +15,9 @@ from .message cimport Message
 from .message_batch cimport MessageBatch
 from .process cimport generation, this_thread
 from .retry cimport FLAG_SEGMENT_SIZE, as_write_flags, refuse_room, releases
-from .wait cimport begin
 from .segments cimport NEW_MAX_SEGMENTS, OLD_MAX_SEGMENTS, Segments, segment_of, size_of
+from .sockopt cimport ask
+from .wait cimport begin
 from ..libc cimport socket as c
 from ..libc.socket cimport (
     MSG_DONTWAIT,
@@ -29,7 +30,6 @@ from ..libc.socket cimport (
     send_one,
     sendmmsg,
     sockaddr_in,
-    socklen_t,
 )
 from ..libc.threads cimport (
     FREE_THREADED,
@@ -470,7 +470,6 @@ cdef class Batches(Segments):
     cdef bint path_takes(self, int fd, size_t size, const sockaddr_in *name) noexcept:
         """Whether datagrams of this size pass whole, as far as is known."""
         cdef int32_t mtu = 0
-        cdef socklen_t length = sizeof(mtu)
         cdef uint32_t address = name.sin_addr.s_addr if name != NULL else 0
         cdef int64_t now = coarse_ns()
         cdef bint known = False
@@ -483,7 +482,7 @@ cdef class Batches(Segments):
                 return False  # closed: what comes next says so
             if name != NULL:
                 mtu = ipv4_path_mtu(fd, name)
-            elif c.getsockopt(fd, c.IPPROTO_IP, c.IP_MTU, &mtu, &length) < 0:
+            elif not ask(fd, c.IPPROTO_IP, c.IP_MTU, &mtu):
                 mtu = 0
             let_go(self)
             if try_acquire(&self.mtu_busy):

@@ -217,8 +217,8 @@ cdef object report_of(const unsigned char *control, size_t length, bytes payload
         origin = ErrorOrigin(error.ee_origin)
     except ValueError:
         origin = error.ee_origin
-    icmp = error.ee_origin == 2  # SO_EE_ORIGIN_ICMP
-    stamp = error.ee_origin == 4  # SO_EE_ORIGIN_TIMESTAMPING
+    icmp = origin == ErrorOrigin.ICMP
+    stamp = origin == ErrorOrigin.TIMESTAMPING
     return ErrorReport(
         errno=error.ee_errno,
         origin=origin,
@@ -232,7 +232,7 @@ cdef object report_of(const unsigned char *control, size_t length, bytes payload
         addr=addr,
         payload=payload,
         timestamp=cm.timestamp if stamp else None,
-        # SO_EE_ORIGIN_ZEROCOPY: the sends from info to key are done.
-        key=error.ee_data if stamp or error.ee_origin == 5 else None,
+        # ZEROCOPY: the sends from info to key are done.
+        key=error.ee_data if stamp or origin == ErrorOrigin.ZEROCOPY else None,
         control=cm if told.present else None,
     )

@@ -12,13 +12,16 @@ from .wait cimport NEVER, deadline_is_near
 from ..libc.doors cimport ALONE
 from ..libc.socket cimport iovec, msghdr, sockaddr_in
 
+cdef extern from "systems.h":
+    enum:
+        FLAG_SEGMENT_SIZE "IPV4_FLAG_UDP_GRO"  # of ControlFlags
+
 
 cdef enum:
     # From here on giving the GIL up costs less than it gains other threads.
     RELEASE_COUNT = 8  # messages
     RELEASE_BYTES = 16384
     MSG_ZEROCOPY = 0x4000000  # Linux 4.14
-    FLAG_SEGMENT_SIZE = 256  # of ControlFlags
     MAX_DATAGRAM = 65535  # what may arrive as one buffer
 
 

@@ -36,6 +36,7 @@ from ..wire.control cimport ControlMessage
 from ..wire.memory cimport Memory, fasten
 from .descriptor cimport hold, let_go
 from .endpoint cimport Attempt, Endpoint
+from .sockopt cimport ask
 from .wait cimport begin
 from ..libc cimport socket as c
 from ..libc.socket cimport (
@@ -183,17 +184,16 @@ cdef class Transfer(Endpoint):
         (ip(7)); the report itself waits in the error queue, so the call can be tried again.
         """
         cdef int32_t on = 0
-        cdef socklen_t size = sizeof(on)
         cdef sockaddr_in peer
+        cdef socklen_t size = sizeof(peer)
         if not (
             err == ECONNREFUSED or err == EHOSTUNREACH or err == ENETUNREACH
             or err == EHOSTDOWN or err == ENOPROTOOPT or err == EPROTO or err == EOPNOTSUPP
             or err == EMSGSIZE or err == EACCES
         ):
             return False
-        if c.IP_RECVERR < 0 or c.getsockopt(fd, c.IPPROTO_IP, c.IP_RECVERR, &on, &size) < 0:
+        if not ask(fd, c.IPPROTO_IP, c.IP_RECVERR, &on):
             return False
-        size = sizeof(peer)
         if not on or c.getpeername(fd, <sockaddr *>&peer, &size) == 0:
             return False
         # Tried again, a datagram that is too big would leave a second report of itself.
@@ -209,7 +209,6 @@ cdef class Transfer(Endpoint):
     cdef bint is_too_big(self, int fd, const msghdr *sent) noexcept:
         """Whether the kernel refuses this datagram for its own size."""
         cdef int32_t mode = PMTUDISC_PROBE  # a packet with its header is held to the link's MTU
-        cdef socklen_t length = sizeof(mode)
         cdef size_t size = 0, i, before = UDP_HEADER
         for i in range(sent.msg_iovlen):
             size += sent.msg_iov[i].iov_len
@@ -217,7 +216,7 @@ cdef class Transfer(Endpoint):
             return True
         if self.writes_headers:
             before += IP_HEADER
-        elif c.getsockopt(fd, c.IPPROTO_IP, c.IP_MTU_DISCOVER, &mode, &length) < 0:
+        elif not ask(fd, c.IPPROTO_IP, c.IP_MTU_DISCOVER, &mode):
             return True
         elif self.has_ports():
             before = 0

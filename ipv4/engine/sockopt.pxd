@@ -1,5 +1,15 @@
-from ..libc.socket cimport socklen_t
+from libc.stdint cimport int32_t
+
+from ..libc.socket cimport getsockopt, socklen_t
 from .readiness cimport Watched
+
+
+cdef inline bint ask(int fd, int level, int name, int32_t *value) noexcept nogil:
+    """Whether there is such an option, and its number: the door for whoever holds the descriptor in
+    the middle of a call and raises nothing.
+    """
+    cdef socklen_t size = sizeof(value[0])
+    return name >= 0 and getsockopt(fd, level, name, value, &size) == 0
 
 
 cdef class OptionDoor(Watched):

@@ -118,7 +118,10 @@ static const struct ipv4_flag ipv4_flags[] = {
 enum {
   IPV4_FLAG_ROWS = sizeof ipv4_flags / sizeof ipv4_flags[0],
 #define IPV4_ROW(flags, option, type, attributes, feature) | (flags)
-  IPV4_ALL_FLAGS = 0 IPV4_FLAGS(IPV4_ROW)
+  IPV4_ALL_FLAGS = 0 IPV4_FLAGS(IPV4_ROW),
+#undef IPV4_ROW
+#define IPV4_ROW(flags, option, type, attributes, feature) IPV4_FLAG_##option = (flags),
+  IPV4_FLAGS(IPV4_ROW)
 #undef IPV4_ROW
 };
 
