@@ -6,7 +6,7 @@ change; that is what BufferError says here.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer, PyBuffer_Release
+from cpython.buffer cimport PyBUF_WRITABLE, Py_buffer
 from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
@@ -19,14 +19,16 @@ from ..libc.threads cimport (
     Section,
     begin_section,
     end_section,
+    get_view,
     load_16,
     load_32,
     load_i32,
+    release_view,
     store_16,
     store_32,
 )
 from ..wire.address cimport as_sockaddr, peer_tuple
-from ..wire.arguments cimport as_int, c_GetBuffer, get_buffer
+from ..wire.arguments cimport as_int, get_buffer
 from ..wire.control cimport ControlMessage, control_from_kernel
 from .arena cimport Arena, Span
 from .process cimport generation, survives, this_thread
@@ -258,7 +260,7 @@ cdef class Message:
             finally:
                 arena.give_back(span)
         finally:
-            PyBuffer_Release(&view)
+            release_view(&view)
         return 0
 
     @property
@@ -493,7 +495,7 @@ cdef class Message:
         end_section(&section)
 
     def __repr__(self):
-        shape = [memoryview(b).nbytes for b in self.buffers]
+        shape = [length_of(b) for b in self.buffers]
         return (
             f"<ipv4.Message buffers={shape} addr={self.addr} n={self.n} nn={self.nn}"
             f" flags={self.flags:#x}>"
@@ -504,6 +506,14 @@ cdef int refuse_flight() except -1:
     raise BufferError("the message is in flight in another call: wait until that ends")
 
 
+cdef Py_ssize_t length_of(object exporter) except -1:
+    cdef Py_buffer view
+    get_buffer(exporter, &view, False, "buffers")
+    cdef Py_ssize_t length = view.len
+    release_view(&view)
+    return length
+
+
 cdef int pin(object exporter, Py_buffer *view, str name) except -1:
     """Pin a buffer, writable if it can be; returns whether it is read-only.
 
@@ -512,7 +522,7 @@ cdef int pin(object exporter, Py_buffer *view, str name) except -1:
     never be collected. `unpin` takes it back first.
     """
     cdef int readonly = 0
-    if c_GetBuffer(exporter, view, PyBUF_WRITABLE) != 0:
+    if get_view(exporter, view, PyBUF_WRITABLE) != 0:
         PyErr_Clear()
         get_buffer(exporter, view, False, name)
         readonly = 1
@@ -524,7 +534,7 @@ cdef int pin(object exporter, Py_buffer *view, str name) except -1:
 cdef void unpin(Py_buffer *view, object exporter) noexcept:
     if exporter_of(view) == <PyObject *>exporter:
         Py_INCREF(exporter)
-    PyBuffer_Release(view)
+    release_view(view)
 
 
 cdef void unpin_all(Py_buffer *views, size_t count, object exporters) noexcept:

@@ -1,7 +1,7 @@
 """Whole IPv4 packets, whose header the program writes and reads itself: what `RawConn` is for."""
 
 cimport cython
-from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, Py_buffer, PyBuffer_Release
+from cpython.buffer cimport PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, Py_buffer
 from cpython.bytearray cimport (
     PyByteArray_AS_STRING,
     PyByteArray_CheckExact,
@@ -13,6 +13,7 @@ from libc.errno cimport errno
 from libc.stdint cimport INT32_MAX
 from libc.string cimport memset
 
+from ..libc.threads cimport release_view
 from ..wire.arguments cimport as_flags, as_int, get_buffer
 from ..wire.control cimport ROUTE_ROOM, ControlMessage, at_once, encode_route, is_route
 from ..wire.memory cimport Memory, fasten, is_plain, look_at, unfasten
@@ -352,7 +353,7 @@ cdef class Window:
 
     def __dealloc__(self):
         if self.pinned:
-            PyBuffer_Release(&self.view)
+            release_view(&self.view)
 
     def __getbuffer__(self, Py_buffer *out, int flags):
         if not self.pinned:

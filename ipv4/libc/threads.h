@@ -61,8 +61,34 @@ static inline void ipv4_end(ipv4_section *section) {
   PyCriticalSection_End(&section->own);
 }
 
+/* A bytearray counts its views in a plain word before CPython 3.14 (gh-129107), an array.array in
+ * later ones too: of two views at once one is lost or stays for ever, and it is resized under the
+ * kernel's pen or never again. Ours take turns. An exporter's own code may run in this section,
+ * which guards nothing of ours, and is held inside of no other. */
+static inline int ipv4_get_buffer(PyObject *exporter, Py_buffer *view, int flags) {
+  PyCriticalSection section;
+  int status;
+  PyCriticalSection_Begin(&section, exporter);
+  status = PyObject_GetBuffer(exporter, view, flags);
+  PyCriticalSection_End(&section);
+  return status;
+}
+
+static inline void ipv4_release_buffer(Py_buffer *view) {
+  PyCriticalSection section;
+  PyObject *exporter = view->obj;
+  if (exporter == NULL) return;
+  Py_INCREF(exporter);
+  PyCriticalSection_Begin(&section, exporter);
+  PyBuffer_Release(view);
+  PyCriticalSection_End(&section);
+  Py_DECREF(exporter);
+}
+
 #else
 enum { IPV4_FREE_THREADED = 0 };
+#define ipv4_get_buffer PyObject_GetBuffer
+#define ipv4_release_buffer PyBuffer_Release
 
 #define ipv4_load(place) (*(place))
 #define ipv4_store(place, value) ((void)(*(place) = (value)))

@@ -1,5 +1,6 @@
 """What keeps state whole that several threads reach at once: see threads.h, and its rules."""
 
+from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int16_t, int32_t, int64_t, uint32_t
 
 
@@ -44,6 +45,11 @@ cdef extern from "threads.h":
         pass
     void begin_section "ipv4_begin"(Section *section, object guarded) noexcept
     void end_section "ipv4_end"(Section *section) noexcept
+
+    # Views of what others may look at as well. Without Cython's own error handling: the failing
+    # path is refuse_buffer.
+    int get_view "ipv4_get_buffer"(object exporter, Py_buffer *view, int flags) noexcept
+    void release_view "ipv4_release_buffer"(Py_buffer *view) noexcept
 
     # What is made once.
     ctypedef void *Kept "PyObject *"

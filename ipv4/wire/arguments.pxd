@@ -1,6 +1,8 @@
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer
 from libc.stdint cimport INT32_MAX, int64_t
 
+from ..libc.threads cimport get_view
+
 
 cdef object ZERO
 
@@ -17,14 +19,9 @@ cdef inline int as_flags(object flags) except -1:
 cdef int refuse_buffer(object exporter, bint writable, str name) except -1
 
 
-cdef extern from "Python.h":
-    # Without Cython's own error handling: the failing path is refuse_buffer.
-    int c_GetBuffer "PyObject_GetBuffer"(object exporter, Py_buffer *view, int flags) noexcept
-
-
 cdef inline int get_buffer(object exporter, Py_buffer *view, bint writable, str name) except -1:
-    """Pin exporter's memory as contiguous bytes; the caller owes PyBuffer_Release(view)."""
-    if c_GetBuffer(exporter, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE) < 0:
+    """Pin exporter's memory as contiguous bytes; the caller owes release_view(view)."""
+    if get_view(exporter, view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE) < 0:
         return refuse_buffer(exporter, writable, name)
     return 0
 

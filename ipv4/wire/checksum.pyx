@@ -1,6 +1,6 @@
 """The Internet checksum (RFC 1071), and the pseudo header that transport protocols sum first."""
 
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.buffer cimport Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 from .address cimport as_address
 from .arguments cimport as_int, get_buffer
 from ..libc.socket cimport ntohs
+from ..libc.threads cimport release_view
 
 cdef enum:
     RELEASE_BYTES = 1 << 20  # from here on other threads may run while a sum is made
@@ -110,7 +111,7 @@ cdef int sum_part(object buf, bint *odd, str name) except -1:
         folded = <uint16_t>(folded << 8 | folded >> 8)
     if view.len & 1:
         odd[0] = not odd[0]
-    PyBuffer_Release(&view)
+    release_view(&view)
     return folded
 
 

@@ -10,7 +10,7 @@ before a byte of data is looked at (cmsg(3), ip(7)). `step` walks over messages,
 one reading of them: attributes of a `ControlMessage` and columns of a batch are made from it.
 """
 
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.buffer cimport Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport (
     INT32_MAX,
@@ -34,6 +34,7 @@ from ..libc.socket cimport (
     sockaddr_in,
     timespec,
 )
+from ..libc.threads cimport release_view
 
 cdef extern from "systems.h" nogil:
     enum:
@@ -359,7 +360,7 @@ cdef bytes packed(object value):
             entries.append((level, kind, PyBytes_FromStringAndSize(<char *>view.buf, view.len)))
             total += CMSG_SPACE(view.len)
         finally:
-            PyBuffer_Release(&view)
+            release_view(&view)
     if not total:
         return None
     messages = PyBytes_FromStringAndSize(NULL, total)

@@ -1,7 +1,7 @@
 """What a packet tells beside its payload, and what it can be told: `ControlMessage`."""
 
 cimport cython
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.buffer cimport Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLong
 from cpython.object cimport PyObject_GenericSetAttr
@@ -57,7 +57,7 @@ from .fields cimport (
 )
 from ..libc.doors cimport as_number
 from ..libc.socket cimport CMSG_SPACE, IPPROTO_IP, ntohl
-from ..libc.threads cimport FREE_THREADED, Section, begin_section, end_section
+from ..libc.threads cimport FREE_THREADED, Section, begin_section, end_section, release_view
 
 cdef extern from *:
     """
@@ -347,7 +347,7 @@ send_tos=None, send_options=None, extra=())
             finally:
                 end_section(&section)
         finally:
-            PyBuffer_Release(&view)
+            release_view(&view)
 
     cdef int take(self, const Told *told, const void *data, size_t length,
                   bint errors) except -1:

@@ -4,7 +4,7 @@ A row says where the value lies and what it holds; `get_value` and `set_value` s
 value is read and written inside a section of its object, so that nobody sees half of one.
 """
 
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.buffer cimport Py_buffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawCalloc
 from cpython.object cimport PyObject
@@ -25,7 +25,7 @@ from libc.stdint cimport (
 from .address cimport address_object, as_address, as_sockaddr, peer_tuple
 from .arguments cimport as_int, get_buffer
 from ..libc.socket cimport sockaddr_in
-from ..libc.threads cimport Section, begin_section, end_section
+from ..libc.threads cimport Section, begin_section, end_section, release_view
 
 cdef extern from "structmember.h":
     enum:
@@ -236,4 +236,4 @@ cdef bytes as_options(object value, str name):
             raise ValueError(f"{name} must be at most 40 bytes long, not {view.len}")
         return PyBytes_FromStringAndSize(<char *>view.buf, view.len) if view.len else None
     finally:
-        PyBuffer_Release(&view)
+        release_view(&view)

@@ -1,7 +1,7 @@
 """The IPv4 header (RFC 791 section 3.1)."""
 
 cimport cython
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.buffer cimport Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_Occurred
 from cpython.object cimport PyObject, PyObject_GenericSetAttr
@@ -30,6 +30,7 @@ from ..libc.threads cimport (
     begin_section,
     end_section,
     load_i32,
+    release_view,
     store_i32,
 )
 
@@ -261,7 +262,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             self.options_len = <uint32_t>view.len
             end_section(&section)
         finally:
-            PyBuffer_Release(&view)
+            release_view(&view)
 
     cdef const unsigned char *options_data(self) noexcept:
         if self.long_options is not None:
@@ -306,8 +307,8 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
             try:
                 refuse_to_parse(wrong, <const unsigned char *>view.buf)
             finally:
-                PyBuffer_Release(&view)
-        PyBuffer_Release(&view)
+                release_view(&view)
+        release_view(&view)
 
     cdef const char *decode(self, const unsigned char *data, size_t length, int form) noexcept:
         """Read a header; what is wrong with it, or NULL. Nothing is changed when it is wrong."""

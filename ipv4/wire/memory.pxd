@@ -1,10 +1,11 @@
 # A caller's buffer, looked at for the length of a call.
 
-from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.buffer cimport Py_buffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_CheckExact, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 
 from ..libc.doors cimport ALONE
+from ..libc.threads cimport release_view
 from .arguments cimport get_buffer
 
 
@@ -52,4 +53,4 @@ cdef inline int fasten(object exporter, Memory *memory, bint writable) except -1
 
 cdef inline void unfasten(Memory *memory) noexcept:
     if memory.fast:
-        PyBuffer_Release(&memory.view)
+        release_view(&memory.view)
