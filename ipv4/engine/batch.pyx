@@ -34,6 +34,7 @@ from ..libc.socket cimport (
 from ..libc.threads cimport (
     FREE_THREADED,
     exchange_int,
+    load_32,
     load_int,
     store_int,
     try_acquire,
@@ -106,7 +107,7 @@ cdef class Batches(Segments):
         None where other control messages are on than the `flags` of the batch. It never waits.
         """
         cdef size_t gone = 0
-        if flags != self._control_flags:
+        if flags != load_32(&self._control_flags):
             return None
         return batch.copied(self.move_batch(batch, MSG_DONTWAIT, False, &gone, None))
 
@@ -366,7 +367,7 @@ cdef class Batches(Segments):
     cdef bint needs_room(self, int flags) noexcept:
         """Whether what arrives may be several datagrams in one buffer (udp(7), UDP_GRO)."""
         return (
-            self._control_flags & FLAG_SEGMENT_SIZE != 0
+            load_32(&self._control_flags) & FLAG_SEGMENT_SIZE != 0
             and flags & (MSG_TRUNC | MSG_ERRQUEUE) == 0)
 
     # Coalescing

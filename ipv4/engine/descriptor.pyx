@@ -132,7 +132,7 @@ cdef class Descriptor:
         """Count a use of the descriptor that does without the GIL; `leave` ends it."""
         if not self.admit():
             return raise_closed()
-        if FREE_THREADED and not self.unseen and self.sock_fd[0] != self.fd:
+        if FREE_THREADED and not self.unseen and self.sock_fd[0] != load_int(&self.fd):
             self.leave()
             return self.live_fd()  # which raises
         return 0

@@ -26,6 +26,7 @@ from ..libc.threads cimport (
     release_view,
     store_16,
     store_32,
+    store_i32,
 )
 from ..wire.address cimport as_sockaddr, peer_tuple
 from ..wire.arguments cimport as_int, get_buffer
@@ -487,9 +488,9 @@ cdef class Message:
             return
         cdef Section section
         begin_section(&section, self)
-        self._n = header.msg_len
-        self._nn = <uint32_t>header.msg_hdr.msg_controllen
-        self._flags = header.msg_hdr.msg_flags
+        store_32(&self._n, header.msg_len)
+        store_32(&self._nn, <uint32_t>header.msg_hdr.msg_controllen)
+        store_i32(&self._flags, header.msg_hdr.msg_flags)
         if not writing:
             self.has_addr = header.msg_hdr.msg_namelen >= sizeof(sockaddr_in)
         end_section(&section)

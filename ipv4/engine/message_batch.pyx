@@ -15,7 +15,17 @@ from ..libc.socket cimport (
     ntohs,
     sockaddr_in,
 )
-from ..libc.threads cimport acquire, release, store_16, store_int
+from ..libc.threads cimport (
+    Section,
+    acquire,
+    begin_section,
+    end_section,
+    load_size,
+    release,
+    store_16,
+    store_int,
+    store_size,
+)
 from ..wire.address cimport peer_of
 from ..wire.arguments cimport as_int, shown
 from ..wire.cmsg cimport (
@@ -37,6 +47,14 @@ cdef enum:
     COPY_BYTES = 16384  # from here on other threads may run while payloads are copied
 
 
+cdef inline size_t next_of(size_t *at, size_t stop) noexcept:
+    """The place that is next, once; threads that share an iterator may be given one twice."""
+    cdef size_t i = load_size(at)
+    if i < stop:
+        store_size(at, i + 1)
+    return i
+
+
 @cython.final
 @cython.no_gc
 cdef class Heads:
@@ -55,11 +73,10 @@ cdef class Heads:
         return self
 
     def __next__(self):
-        cdef size_t i = self.at
+        cdef size_t i = next_of(&self.at, self.stop)
         cdef Arena arena = self.arena
         if i >= self.stop:
             raise StopIteration
-        self.at = i + 1
         return head_of(
             &self.last, arena.headers[i].msg_len,
             peer_of(&arena.peers, arena.names[i].sin_addr.s_addr, arena.names[i].sin_port),
@@ -80,10 +97,9 @@ cdef class Payloads:
         return self
 
     def __next__(self):
-        cdef size_t i = self.at  # read once: another thread may share the iterator
+        cdef size_t i = next_of(&self.at, self.stop)
         if i >= self.stop:
             raise StopIteration
-        self.at = i + 1
         return self.arena.payload(i)
 
 
@@ -101,10 +117,9 @@ cdef class PeersOf:
         return self
 
     def __next__(self):
-        cdef size_t i = self.at  # read once: another thread may share the iterator
+        cdef size_t i = next_of(&self.at, self.stop)
         if i >= self.stop:
             raise StopIteration
-        self.at = i + 1
         return self.arena.peer(i)
 
 
@@ -124,17 +139,22 @@ cdef class Datagrams:
 
     def __next__(self):
         cdef Arena arena = self.arena
-        cdef size_t i = self.at, offset = self.offset, length, size
+        cdef Section section
+        cdef size_t i, offset, length, size
+        begin_section(&section, self)
+        i = self.at
         if i >= self.stop:
+            end_section(&section)
             raise StopIteration
         length = arena.length(i)
-        offset = min(offset, length)  # a read may have filled the slot anew
+        offset = min(self.offset, length)  # a read may have filled the slot anew
         size = arena.segment_sizes[i]
         if size == 0 or size > length - offset:
             size = length - offset
         offset += size
         self.offset = 0 if offset >= length else offset
         self.at = i + 1 if offset >= length else i
+        end_section(&section)
         offset -= size
         return (
             memoryview(arena.column(b"B", 1, arena.data + i * arena.size + offset, size, 1)),
@@ -157,10 +177,9 @@ cdef class Slots:
         return self
 
     def __next__(self):
-        cdef size_t i = self.at
+        cdef size_t i = next_of(&self.at, self.stop)
         if i >= self.stop:
             raise StopIteration
-        self.at = i + 1
         return slot(self.arena, i)
 
 

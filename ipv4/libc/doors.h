@@ -101,6 +101,7 @@ static PyObject *ipv4_numbers[257];
 static inline PyObject *ipv4_number(long n) {
   PyObject *number;
   if (n < 0 || n > 256) return PyLong_FromLong(n);
+  if (!IPV4_ALONE) return PyLong_FromLong(n);
   if (ipv4_numbers[n] != NULL) return Py_NewRef(ipv4_numbers[n]);
   number = PyLong_FromLong(n);
   ipv4_numbers[n] = Py_XNewRef(number);
@@ -111,15 +112,18 @@ static inline PyObject *ipv4_number(long n) {
  * and enumerate do: saves 190. It is out of sight of the garbage collector, which may hand out what
  * it sees; so nothing in it may lead back to it, nor run code of Python's when it is let go. */
 static inline PyObject *ipv4_tuple(ipv4_results *last, Py_ssize_t count) {
-  PyObject **kept = &last->tuples[last->turn ^= 1], *tuple = *kept;
-  if (IPV4_ALONE && tuple != NULL && Py_REFCNT(tuple) == 1) {
+  PyObject **kept, *tuple;
+  if (!IPV4_ALONE) return PyTuple_New(count);
+  kept = &last->tuples[last->turn ^= 1];
+  tuple = *kept;
+  if (tuple != NULL && Py_REFCNT(tuple) == 1) {
 #if PY_VERSION_HEX >= 0x030E0000
     ((PyTupleObject *)tuple)->ob_hash = -1;
 #endif
     return Py_NewRef(tuple);
   }
   tuple = PyTuple_New(count);
-  if (IPV4_ALONE && tuple != NULL) {
+  if (tuple != NULL) {
     PyObject_GC_UnTrack(tuple);
     Py_XSETREF(*kept, Py_NewRef(tuple));
   }

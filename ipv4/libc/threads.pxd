@@ -25,6 +25,8 @@ cdef extern from "threads.h" nogil:
     void store_32 "ipv4_store"(uint32_t *place, uint32_t value)
     int64_t load_64 "ipv4_load"(const int64_t *place)
     void store_64 "ipv4_store"(int64_t *place, int64_t value)
+    size_t load_size "ipv4_load"(const size_t *place)
+    void store_size "ipv4_store"(size_t *place, size_t value)
     void *load_pointer "ipv4_load"(void **place)
     void store_pointer "ipv4_store"(void **place, void *value)
 
