@@ -111,7 +111,7 @@ def conn(seed, until):
 
     verbs = ["read", "read", "batch", "list", "write", "writes", "option", "flags", "error",
              "deadline"]  # fmt: skip
-    while time.monotonic() < until and not problems:
+    while not problems:
         opened = ipv4.PacketConn.udp(LOOPBACK)
         opened.release_gil = rng.choice((None, True, False))
         threads = [threading.Thread(target=use, args=(opened, verb), daemon=True) for verb in verbs]
@@ -125,6 +125,8 @@ def conn(seed, until):
             thread.join(PATIENCE)
             assert not thread.is_alive(), "a call did not end"
         counts["closed"] += 1
+        if time.monotonic() >= until:
+            break
     stop.set()
     for thread in others:
         thread.join(PATIENCE)
