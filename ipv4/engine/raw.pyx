@@ -32,7 +32,7 @@ from .retry cimport (
 from ..wire.header cimport MAX_HEADER, Header, new_header
 from ..wire.header cimport at_once as header_at_once
 from ..libc cimport socket as c
-from ..libc.doors cimport Door, Given, Results, as_length, forget, open_door, part_of
+from ..libc.doors cimport ALONE, Door, Given, Results, as_length, forget, open_door, part_of
 from ..libc.socket cimport (
     MSG_CTRUNC,
     MSG_DONTWAIT,
@@ -219,7 +219,8 @@ cdef inline object write_at_once(RawTransfer conn, object header, object payload
     cdef msghdr message
     cdef ssize_t n
     if (
-        type(header) is not Header or not is_plain(payload)
+        not ALONE  # others may lengthen the header, or move the payload, meanwhile
+        or type(header) is not Header or not is_plain(payload)
         or cm is not None and (type(cm) is not ControlMessage or not is_route(<ControlMessage>cm))
     ):
         return write_packet(conn, header, payload, cm, flags, 0)

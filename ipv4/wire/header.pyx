@@ -195,14 +195,17 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         cdef PyObject *total_len = new_number(self._total_len)
         cdef PyObject *ttl = new_number(self._ttl)
         cdef PyObject *protocol = new_number(self._protocol)
+        cdef Section section
         if total_len == NULL or ttl == NULL or protocol == NULL:
             Py_XDECREF(total_len)
             Py_XDECREF(ttl)
             Py_XDECREF(protocol)
             raise MemoryError()
+        begin_section(&section, self)
         show_total_len(self, total_len)
         show_ttl(self, ttl)
         show_protocol(self, protocol)
+        end_section(&section)
         return 0
 
     def __setattr__(self, name, value):
@@ -235,7 +238,11 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
 
     @flags.setter
     def flags(self, value):
-        store_i32(&self._flags, <int32_t>as_int(value, INT32_MIN, INT32_MAX, "flags"))
+        cdef Section section
+        cdef int32_t flags = <int32_t>as_int(value, INT32_MIN, INT32_MAX, "flags")
+        begin_section(&section, self)
+        store_i32(&self._flags, flags)
+        end_section(&section)
 
     @property
     def options(self):
@@ -349,7 +356,7 @@ protocol=0, checksum=0, src=None, dst=None, options=b"")
         self._tos = data[1]
         self._total_len = total_len
         self._id = (data[4] << 8) | data[5]
-        self._flags = offset >> 13
+        store_i32(&self._flags, offset >> 13)
         self._frag_off = offset & 0x1FFF
         self._ttl = data[8]
         self._protocol = data[9]
