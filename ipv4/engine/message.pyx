@@ -227,7 +227,7 @@ cdef class Message:
             else:
                 self.header.msg_control = NULL
                 self.header.msg_controllen = 0
-            self._nn = 0
+            store_32(&self._nn, 0)
             self._oob = value
         end_section(&section)
         if busy:
