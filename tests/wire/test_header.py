@@ -367,3 +367,23 @@ def test_a_received_checksum_can_be_verified():
     assert ipv4.parse_header(wire).compute_checksum() == ipv4.parse_header(wire).checksum
     wire[8] ^= 1
     assert ipv4.parse_header(wire).compute_checksum() != ipv4.parse_header(wire).checksum
+
+
+@pytest.mark.parametrize("name", ["total_len", "ttl", "protocol"])
+def test_a_number_that_python_reads_directly_is_the_headers_own(name):
+    class Five(int):
+        pass
+
+    header = Header(**{name: Five(5)})
+    assert type(getattr(header, name)) is int
+    setattr(header, name, Five(200))
+    assert (getattr(header, name), type(getattr(header, name))) == (200, int)
+    header.dst = "10.0.0.1"
+    assert getattr(ipv4.parse_header(header.marshal()), name) == 200
+    with pytest.raises(ValueError, match=name):
+        setattr(header, name, 1 << 40)
+    with pytest.raises(ValueError, match=name):
+        Header(**{name: 1 << 40})
+    assert getattr(header, name) == 200
+    header.__init__()
+    assert getattr(header, name) == 0
