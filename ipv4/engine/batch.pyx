@@ -233,7 +233,10 @@ cdef class Batches(Segments):
                 if i < moved or (i == moved and gone[0]):
                     (<Message>held[i]).keep_result(&headers[i], writing)
             for i in range(claimed):
-                (<Message>held[i]).give_back(&attempt)
+                if not FREE_THREADED and (<Message>held[i]).claimed_by == &attempt:
+                    (<Message>held[i]).claimed_by = NULL  # `give_back` of one that is no slot
+                else:
+                    (<Message>held[i]).give_back(&attempt)
                 Py_DECREF(<object>held[i])
             if headers != stack_headers:
                 PyMem_Free(headers)

@@ -32,6 +32,9 @@ cdef class Message:
         uint32_t _nn
         int32_t _flags
 
+    cdef object length(self)
+    cdef object peer(self)
+    cdef object told(self)
     cdef int set_word(self, uint32_t *word, uint32_t value) except -1
     cdef ControlMessage received_control(self)
     cdef bint in_flight(self) noexcept

@@ -50,6 +50,7 @@ from ..libc.doors cimport (
     open_door,
     own_method,
     received,
+    spare_of,
 )
 from ..libc.socket cimport (
     MSG_CTRUNC,
@@ -309,7 +310,9 @@ cdef object read_told_at_once(PacketTransfer conn, object buf, Memory *memory, i
         return read_payload(conn, buf, memory, flags, errno)
     if incoming.header.msg_flags & MSG_CTRUNC:
         raise_cut_control()
-    return received(&conn.last, n, control_of(&incoming), sender_of(&conn.peers, &incoming))
+    return received(
+        &conn.last, n, control_of(&incoming, spare_of(&conn.last, ControlMessage)),
+        sender_of(&conn.peers, &incoming))
 
 
 cdef object write_told_at_once(PacketTransfer conn, object data, Memory *memory, sockaddr_in *to,

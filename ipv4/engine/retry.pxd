@@ -1,4 +1,6 @@
 from cpython.mem cimport PyMem_Free
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from ..wire.address cimport Peers, peer_of
@@ -69,13 +71,14 @@ cdef inline void arm(Incoming *incoming, iovec *vectors, size_t count, bint want
     incoming.header.msg_flags = 0
 
 
-cdef inline ControlMessage control_of(const Incoming *incoming):
-    """What came beside the payload, or None."""
+cdef inline ControlMessage control_of(const Incoming *incoming, PyObject *spare=NULL):
+    """What came beside the payload, or None; `spare` as for `control_from_kernel`."""
     if incoming.header.msg_controllen == 0:
+        Py_XDECREF(spare)
         return None
     return control_from_kernel(
         incoming.control, incoming.header.msg_controllen,
-        incoming.name.sin_addr.s_addr if is_named(incoming) else 0)
+        incoming.name.sin_addr.s_addr if is_named(incoming) else 0, spare)
 
 
 cdef inline bint is_named(const Incoming *incoming) noexcept:

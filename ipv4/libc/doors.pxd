@@ -19,6 +19,7 @@ cdef extern from "doors.h":
         pass
     object as_length "ipv4_as_length"(Results *last, Py_ssize_t n)
     object received "ipv4_received"(Results *last, Py_ssize_t n, object cm, object src)
+    PyObject *spare_of "ipv4_spare"(Results *last, type cls) noexcept
     object head_of "ipv4_head"(Results *last, Py_ssize_t n, object src, int ttl, int ifindex)
     void forget "ipv4_forget"(Results *last) noexcept
     object as_number "ipv4_number"(long n)

@@ -20,7 +20,6 @@ from libc.stdint cimport (
     uint8_t,
     uint16_t,
     uint32_t,
-    uint64_t,
 )
 from libc.string cimport memcpy, memset
 
@@ -30,7 +29,6 @@ from ..libc.socket cimport (
     CMSG_SPACE,
     IPPROTO_IP,
     cmsghdr,
-    in_pktinfo,
     sockaddr_in,
     timespec,
 )
@@ -121,24 +119,6 @@ def new_control_message(flags):
 
 
 # Reading
-
-cdef struct Usual:
-    # A 64-bit system's control bytes with packet info and a TTL.
-    uint64_t info_length
-    int32_t info_level
-    int32_t info_type
-    in_pktinfo info
-    uint32_t info_padding
-    uint64_t ttl_length
-    int32_t ttl_level
-    int32_t ttl_type
-    int32_t ttl
-    uint32_t ttl_padding
-
-cdef enum:
-    INFO_LENGTH = 28  # CMSG_LEN(sizeof(in_pktinfo))
-    TTL_LENGTH = 20  # CMSG_LEN(sizeof(int))
-
 
 cdef inline Py_ssize_t read_by(const System *by, const void *data, size_t length,
                                Told *told) noexcept nogil:
@@ -233,28 +213,6 @@ cdef Py_ssize_t read_told(const void *data, size_t length, Told *told) noexcept 
     if is_usual(<const unsigned char *>data, length, told):
         return <Py_ssize_t>length
     return read_by(&HERE, data, length, told)
-
-
-cdef inline bint is_usual(const unsigned char *data, size_t length, Told *told) noexcept nogil:
-    """Whether control bytes are what nearly every packet brings, packet info and a TTL as Linux
-    puts them, which is read at one look: in 25 instructions of 86.
-    """
-    cdef Usual usual
-    if HERE.word != 8 or HERE.packet_info < 0 or HERE.ttl < 0 or length != sizeof(usual):
-        return False
-    memcpy(&usual, data, sizeof(usual))
-    if (
-        usual.info_length != INFO_LENGTH or usual.info_level != IPPROTO_IP
-        or usual.info_type != HERE.packet_info or usual.ttl_length != TTL_LENGTH
-        or usual.ttl_level != IPPROTO_IP or usual.ttl_type != HERE.ttl
-    ):
-        return False
-    told.ifindex = max(usual.info.ipi_ifindex, 0)
-    told.dst = usual.info.ipi_addr.s_addr
-    told.spec_dst = usual.info.ipi_spec_dst.s_addr
-    told.ttl = <uint8_t>usual.ttl
-    told.present |= TTL | INTERFACE | DST | SPEC_DST
-    return True
 
 
 cdef Py_ssize_t read_told_for(const System *by, const void *data, size_t length,

@@ -1,4 +1,5 @@
 from cpython.long cimport PyLong_AsLong
+from cpython.object cimport PyObject
 from libc.stdint cimport int32_t, uint16_t, uint32_t
 
 from .cmsg cimport HERE, Numbers, SRC, System, Told, put_route_by
@@ -52,7 +53,8 @@ cdef inline size_t encode_route(ControlMessage cm, unsigned char *out) noexcept:
 
 
 cdef ControlMessage at_once(ControlMessage cm)
-cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer)
+cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer,
+                                        PyObject *spare)
 cdef ControlMessage control_of_report(const unsigned char *data, size_t length, Told *told)
 cdef size_t encode_for(const System *by, ControlMessage cm, unsigned char *out) noexcept
 cdef bint answers_to(uint32_t sender, uint32_t dst, uint32_t spec_dst,

@@ -4,7 +4,8 @@ cimport cython
 from cpython.buffer cimport Py_buffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.long cimport PyLong_AsLong
-from cpython.object cimport PyObject_GenericSetAttr
+from cpython.object cimport PyObject, PyObject_GenericSetAttr
+from cpython.ref cimport Py_DECREF, Py_XDECREF
 from libc.stdint cimport INT32_MAX, UINT32_MAX, int32_t, uint16_t, uint32_t
 from libc.string cimport memset, strcmp
 
@@ -29,6 +30,7 @@ from .cmsg cimport (
     Walk,
     Written,
     copy_unknown,
+    is_usual,
     number_rows,
     packed,
     put_by,
@@ -77,17 +79,27 @@ cdef extern from *:
     void *options_of "ipv4_options_of"(ControlMessage cm)
     void *send_options_of "ipv4_send_options_of"(ControlMessage cm)
 
-cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer):
+cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length, uint32_t peer,
+                                        PyObject *spare):
     """A message of control bytes that the kernel delivered, from `peer` (0 for none).
+
+    `spare` is one that nobody has any more, an owned reference, or NULL.
 
     A malformed message, which no kernel makes, ends the reading: the datagram that it came with
     is not lost for it.
     """
-    cdef ControlMessage cm = ControlMessage.__new__(ControlMessage)
+    cdef ControlMessage cm
     cdef Told told
     cdef size_t read
+    if spare != NULL and is_bare(<ControlMessage>spare):
+        cm = <ControlMessage>spare
+        cm.from_kernel = 0
+        Py_DECREF(cm)
+    else:
+        Py_XDECREF(spare)
+        cm = ControlMessage.__new__(ControlMessage)
     memset(&told, 0, sizeof(told))
-    read = read_told(data, length, &told)
+    read = length if is_usual(data, length, &told) else read_told(data, length, &told)
     if told.present & ~<uint32_t>(TTL | INTERFACE | DST | SPEC_DST) or told.unknown_space:
         cm.take(&told, data, read, True)
     else:  # `take`, of what nearly every packet tells
@@ -100,6 +112,14 @@ cdef ControlMessage control_from_kernel(const unsigned char *data, size_t length
     cm.present |= SRC
     cm.from_kernel |= SRC
     return cm
+
+
+cdef inline bint is_bare(ControlMessage cm) noexcept:
+    """Whether a message holds nothing but what nearly every packet tells."""
+    return (
+        cm.present & ~<uint32_t>(DST | SPEC_DST | SRC) == 0
+        and cm._options is None and cm._send_options is None and cm._extra is None
+    )
 
 
 cdef ControlMessage control_of_report(const unsigned char *data, size_t length, Told *told):

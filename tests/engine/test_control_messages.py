@@ -239,3 +239,35 @@ def test_a_full_receive_queue_is_counted(conn):
     conn.write_to(b"after", conn.local_addr)
     _, cm, _ = conn.read_from(bytearray(200))
     assert cm.drops == 200 - got
+
+
+def test_what_a_program_keeps_is_not_filled_anew(conn):
+    # What nobody holds any more is used again by a later read.
+    conn.set_control_message(ControlFlags.TTL, True)
+    kept, read = [], []
+    for i in range(12):
+        conn.write_to(b"x", conn.local_addr, ControlMessage(send_ttl=10 + i))
+        got = conn.read_from(bytearray(1))
+        read.append(got[1].ttl)
+        got[1].send_tos = 7  # stays with this message
+        if i % 3:
+            kept.append((10 + i, got if i % 2 else got[1]))
+        got = None
+    assert read == list(range(10, 22))
+    for ttl, each in kept:
+        cm = each[1] if isinstance(each, tuple) else each
+        assert (cm.ttl, cm.send_tos) == (ttl, 7)
+    conn.write_to(b"x", conn.local_addr)
+    assert conn.read_from(bytearray(1))[1].send_tos is None
+
+
+def test_a_message_that_is_used_again_tells_nothing_of_before(conn):
+    conn.set_control_message(ControlFlags.TTL, True)
+    for before in ({"extra": ((1, 2, b"x"),)}, {"options": b"\x01" * 4}, {"drops": 3}):
+        for _ in range(4):
+            conn.write_to(b"x", conn.local_addr)
+            cm = conn.read_from(bytearray(1))[1]
+            assert (cm.extra, cm.options, cm.drops) == ((), None, None)
+            for name, value in before.items():
+                setattr(cm, name, value)
+            cm = None
