@@ -112,7 +112,7 @@ class Step(asyncio.Future[None]):
     callback: Callable[[asyncio.Future[None]], object]
     context: Context
 
-    def add_done_callback(
+    def add_done_callback(  # type: ignore[override]
         self,
         callback: Callable[[asyncio.Future[None]], object],
         *,

@@ -1,11 +1,12 @@
 from typing import Any, SupportsIndex, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 from ..wire.control import ControlMessage
 from ..wire.header import Header
 from .errqueue import ErrorQueue
 
+@disjoint_base
 class RawTransfer(ErrorQueue):
     def read_from(
         self, buf: Buffer, flags: SupportsIndex = 0
