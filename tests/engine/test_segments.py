@@ -225,3 +225,18 @@ def test_segments_that_are_refused_arrive_once(tmp_path, rules, size, total, pos
     got, log = under_strace(tmp_path, rules, send_segments, size, total, position)
     assert "INJECTED" in log
     assert got is kept
+
+
+def send_until_an_error(size, total):
+    """How much a write says that it sent, and how much came."""
+    with udp(receive_buffer=1 << 22) as conn:
+        n = conn.write_to(bytes(total), conn.local_addr, ControlMessage(segment_size=size))
+        return n, sum(map(len, drained(conn, total)))
+
+
+@straced
+def test_an_error_in_the_middle_tells_what_went_before_it(tmp_path):
+    rules = ["inject=sendmsg:error=ENOBUFS:when=2"]
+    (told, came), log = under_strace(tmp_path, rules, send_until_an_error, 10, 1900)
+    assert "INJECTED" in log
+    assert 0 < told == came < 1900
