@@ -174,6 +174,14 @@ class Host:
             changes["master"] = self.index(master)
         self.netlink(lambda ip: ip.link("set", index=socket.if_nametoindex(name), **changes))
 
+    def await_link(self, name: str) -> None:
+        """Wait until the kernel sends by a link: it takes note of a carrier a little later.
+
+        What is sent before that is thrown away without a word.
+        """
+        index = self.index(name)
+        self.netlink(lambda ip: eventually(lambda: _is_up(ip.get_links(index)[0])))
+
     def delete_link(self, name: str) -> None:
         """Take an interface away; the other end of a veth pair goes with it."""
         self.netlink(lambda ip: ip.link("del", index=socket.if_nametoindex(name)))
@@ -379,6 +387,8 @@ class Hosts:
             host.add_address(address, end)
             host.set_link(end, up=True)
             host.addresses[end] = address.partition("/")[0]
+        for host, end in ((a, end_a), (b, end_b)):
+            host.await_link(end)
         return end_a, end_b
 
     def close(self) -> None:
@@ -441,6 +451,10 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what or condition} (last: {answer!r})")
         time.sleep(every)
+
+
+def _is_up(link: Any) -> bool:
+    return link.get("operstate") == "UP"
 
 
 def _new_network() -> int:
