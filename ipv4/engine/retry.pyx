@@ -21,6 +21,7 @@ from libc.errno cimport (
     ENETUNREACH,
     ENOBUFS,
     ENODEV,
+    ENONET,
     ENOPROTOOPT,
     EOPNOTSUPP,
     EPROTO,
@@ -189,7 +190,7 @@ cdef class Transfer(Endpoint):
         if not (
             err == ECONNREFUSED or err == EHOSTUNREACH or err == ENETUNREACH
             or err == EHOSTDOWN or err == ENOPROTOOPT or err == EPROTO or err == EOPNOTSUPP
-            or err == EMSGSIZE or err == EACCES
+            or err == EMSGSIZE or err == EACCES or err == ENONET
         ):
             return False
         if not ask(fd, c.IPPROTO_IP, c.IP_RECVERR, &on):

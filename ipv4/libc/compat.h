@@ -60,6 +60,9 @@
 #ifndef MSG_ERRQUEUE
 #define MSG_ERRQUEUE 0
 #endif
+#ifndef ENONET
+#define ENONET (-1) /* Linux's word for a host that is isolated (ICMP 3/8) */
+#endif
 
 #if !HAVE_IN_PKTINFO
 struct in_pktinfo {

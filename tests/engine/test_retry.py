@@ -2,6 +2,8 @@
 
 import errno
 import os
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -9,9 +11,18 @@ import time
 import pytest
 from support import run_with_fault
 from support.faults import straced, under_strace
-from support.packets import drained, udp
+from support.packets import drained, udp, until_an_error_waits
 
-from ipv4 import ControlFlags, ControlMessage, Header, Message, MessageBatch, PacketConn, RawConn
+from ipv4 import (
+    ControlFlags,
+    ControlMessage,
+    Header,
+    Message,
+    MessageBatch,
+    PacketConn,
+    RawConn,
+    checksum,
+)
 
 
 def move_one_by_one():
@@ -360,3 +371,23 @@ def test_the_interface_goes_down_in_the_middle(pair):
         assert {error.errno for _, error in failed} <= {errno.ENETUNREACH, errno.ENETDOWN}
         pair.a.set_link("eth0", up=True)
         assert conn.write_all(messages) == []
+
+
+@pytest.mark.parametrize("code", [code for code in range(16) if code != 4])
+def test_no_icmp_error_fails_a_call_for_another_datagram(pair, code):
+    """Whatever errno the kernel makes of it (icmp_err_convert): the queue keeps the report."""
+    a, b = "10.1.0.1", "10.1.0.2"
+    with (
+        pair.a.call(PacketConn.udp, (a, 0), receive_errors=True) as conn,
+        pair.b.call(PacketConn.udp, (b, 0)) as peer,
+        pair.b.call(PacketConn.ip, socket.IPPROTO_ICMP, b) as icmp,
+    ):
+        conn.write_to(b"x", peer.local_addr)
+        ports = struct.pack(">4H", conn.local_addr[1], peer.local_addr[1], 9, 0)
+        quoted = Header(total_len=29, ttl=64, protocol=17, src=a, dst=b).marshal() + ports
+        message = struct.pack(">BBHI", 3, code, 0, 0) + quoted
+        summed = message[:2] + struct.pack(">H", checksum(message)) + message[4:]
+        icmp.write_to(summed, a)
+        until_an_error_waits(conn)
+        assert conn.write_to(b"y", peer.local_addr) == 1
+        assert conn.read_error().icmp_code == code
