@@ -43,9 +43,10 @@ except ImportError as _error:
     if "interpreter" not in str(_error).lower():
         raise
     raise ImportError(
-        "ipv4 works in one interpreter of a process, the first that imports it: its compiled"
-        " modules keep their state in variables that all interpreters would share (the manual's"
-        " page on thread safety says more). Use threads of that interpreter, or processes."
+        "ipv4 works in one interpreter of a process, the first that imports it, and in none with"
+        " a lock of its own: its compiled modules keep their state in variables that all"
+        " interpreters would share (the manual's page on thread safety says more). Use threads of"
+        " one interpreter, or processes."
     ) from _error
 
 from .conn import Conn, PacketConn, RawConn

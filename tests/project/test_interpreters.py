@@ -47,9 +47,10 @@ except ImportError as error:
 
 WORKS = "works: 8 True"
 REFUSED = (
-    "refused: ipv4 works in one interpreter of a process, the first that imports it: its compiled"
-    " modules keep their state in variables that all interpreters would share (the manual's page on"
-    " thread safety says more). Use threads of that interpreter, or processes."
+    "refused: ipv4 works in one interpreter of a process, the first that imports it, and in none"
+    " with a lock of its own: its compiled modules keep their state in variables that all"
+    " interpreters would share (the manual's page on thread safety says more). Use threads of one"
+    " interpreter, or processes."
 )
 
 OWN_GIL = [False, True] if sys.version_info >= (3, 12) else [False]
