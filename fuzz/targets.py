@@ -4,12 +4,13 @@ A target may raise nothing for any input but what it catches itself: the library
 clear ValueError for malformed bytes, and agreement with an independent reading for the rest.
 """
 
+import socket
 import struct
 
 import ipv4
 from ipv4 import bpf
 
-CMSG = struct.Struct("=QII")  # cmsg_len, level, type, on 64-bit systems
+CMSG = struct.Struct("@Nii")  # cmsg_len, level, type
 
 
 def header(data: bytes) -> None:
@@ -56,7 +57,7 @@ def control_model(data: bytes) -> list[tuple[int, int, bytes]] | None:
         if length < CMSG.size or length > len(data) - at:
             return None
         found.append((level, kind, data[at + CMSG.size : at + length]))
-        at += (length + 7) & ~7
+        at += socket.CMSG_SPACE(length - CMSG.size)
     return found
 
 
@@ -84,7 +85,7 @@ def control(data: bytes) -> None:
         repr(value)
     repr(cm)
     sent = cm.marshal()  # only the interface of a received message may be sent on
-    assert len(sent) == (32 if ifindex else 0), data
+    assert len(sent) == (socket.CMSG_SPACE(12) if ifindex else 0), data
     again = ipv4.ControlMessage()
     again.extra = cm.extra
     assert again.extra == cm.extra

@@ -250,7 +250,7 @@ def test_the_error_queue_tells_where_a_refused_datagram_was_going(conn):
 
     assert eventually(came) == 1
     assert (message.addr, text(message)) == (nobody, PAYLOAD)
-    assert struct.unpack_from("@I", message.oob, 16)[0] == errno.ECONNREFUSED
+    assert struct.unpack_from("@I", message.oob, socket.CMSG_LEN(0))[0] == errno.ECONNREFUSED
 
 
 def test_messages_without_destination_must_not_be_sent(conn):

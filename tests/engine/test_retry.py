@@ -10,7 +10,7 @@ import time
 
 import pytest
 from support import run_with_fault
-from support.faults import straced, under_strace
+from support.faults import of_this_machine, straced, under_strace
 from support.packets import drained, udp, until_an_error_waits
 
 from ipv4 import (
@@ -273,7 +273,8 @@ def test_a_read_error_met_late_comes_out_of_a_read():
         "    print(said)\n"
     )
     done = subprocess.run(
-        ["strace", "-f", "-qq", "-o", os.devnull, "-e", "inject=recvmmsg:error=ENOSYS",
+        ["strace", "-f", "-qq", "-o", os.devnull,
+         "-e", of_this_machine("inject=recvmmsg:error=ENOSYS"),
          "-e", "inject=recvmsg:error=ENOMEM:when=3", sys.executable, "-P", "-c", code],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
