@@ -508,8 +508,6 @@ class AsyncPacketConn(AsyncConn, _HandedPackets):
             self,
         ) -> AsyncIterator[tuple[bytes, ControlMessage | Any, tuple[str, int]]]: ...
 
-    if TYPE_CHECKING:  # as the conn's own
-
         @classmethod
         def udp(
             cls,
@@ -656,8 +654,6 @@ class AsyncRawConn(AsyncConn, _HandedRaw):
             ...
 
         def __aiter__(self) -> AsyncIterator[tuple[Header, bytes, ControlMessage | Any]]: ...
-
-    if TYPE_CHECKING:  # as the conn's own
 
         @classmethod
         def ip(
